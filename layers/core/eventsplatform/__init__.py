@@ -1,0 +1,1 @@
+"""The library code of every function of the events platform."""
