@@ -20,6 +20,11 @@ def function_arn(name: str) -> str:
     return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name}"
 
 
+def api_id(name: str) -> str:
+    """The id a REST or WebSocket API has on one machine: what `Ref` of it gives and its ARNs contain."""
+    return name.lower()
+
+
 @dataclass(frozen=True)
 class AsyncInvokeConfig:
     """How Lambda treats asynchronous invocations of a function (`EventInvokeConfig`)."""
@@ -58,6 +63,8 @@ class Authorizer:
     identity_headers: tuple[str, ...] = ()
     identity_query: tuple[str, ...] = ()
     ttl_seconds: int = 300
+    validation_expression: str | None = None
+    """A regular expression that the whole token of a TOKEN authorizer must match before the function is asked."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,21 @@ class Cors:
     allow_headers: tuple[str, ...]
     max_age_seconds: int | None = None
     allow_credentials: bool = False
+    preflight_authorizer: str | None = None
+    """The authorizer of the OPTIONS methods: the default one, unless `AddDefaultAuthorizerToCorsPreflight` is false."""
+
+
+@dataclass(frozen=True)
+class GatewayResponse:
+    """How API Gateway words one type of its own answers (`MISSING_AUTHENTICATION_TOKEN`, `DEFAULT_4XX`, …).
+
+    `headers` maps a name to a mapping expression (`'static'` in single quotes, or `context.requestId`);
+    `templates` maps a content type to a body with `$context.…` variables. None or empty keeps the default.
+    """
+
+    status_code: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,17 +111,33 @@ class RestApi:
     authorizers: Mapping[str, Authorizer] = field(default_factory=dict)
     cors: Cors | None = None
     binary_media_types: tuple[str, ...] = ()
+    gateway_responses: Mapping[str, GatewayResponse] = field(default_factory=dict)
+    stage_variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return api_id(self.name)
 
 
 @dataclass(frozen=True)
 class WebSocketApi:
-    """`routes` maps a route key (`$connect`, `join`, `$default`) to its function."""
+    """`routes` maps a route key (`$connect`, `join`, `$default`) to its function.
+
+    `two_way_routes` are those with a `RouteResponseSelectionExpression`: what their function returns as
+    `body` goes back to the client.
+    """
 
     name: str
     stage: str
     route_selection_expression: str
     routes: Mapping[str, str]
     authorizer: Authorizer | None = None
+    two_way_routes: frozenset[str] = frozenset()
+    stage_variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return api_id(self.name)
 
 
 @dataclass(frozen=True)
