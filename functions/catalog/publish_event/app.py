@@ -1,0 +1,24 @@
+from fastapi import Path, Response
+
+from eventsplatform.catalog.model import Event
+from eventsplatform.catalog.service import Catalog
+from eventsplatform.entrypoints.http import HttpFunction
+from eventsplatform.identity.caller import Caller
+
+function = HttpFunction()
+
+
+@function.post("/v1/events/{event_id}/publish", response_model=Event)
+async def publish_event(
+    response: Response,
+    event_id: int = Path(ge=1, le=2**63 - 1),
+    caller: Caller = function.caller("events:update"),
+    catalog: Catalog = function.provide(Catalog),
+) -> Event:
+    """Open a draft to everyone."""
+    event = catalog.publish(event_id, caller)
+    response.headers["ETag"] = event.etag
+    return event
+
+
+handler = function.handler

@@ -1,0 +1,21 @@
+from fastapi import Path
+
+from eventsplatform.entrypoints.http import HttpFunction
+from eventsplatform.identity.caller import Caller
+from eventsplatform.registrations.model import Registration
+from eventsplatform.registrations.service import Registrations
+
+function = HttpFunction()
+
+
+@function.post("/v1/events/{event_id}/registrations", status_code=201, response_model=Registration)
+async def create_registration(
+    event_id: int = Path(ge=1, le=2**63 - 1),
+    caller: Caller = function.caller("events:read"),
+    registrations: Registrations = function.provide(Registrations),
+) -> Registration:
+    """Take a place, or a place in line when the event is full."""
+    return registrations.register(event_id, caller)
+
+
+handler = function.handler

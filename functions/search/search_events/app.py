@@ -1,0 +1,20 @@
+from typing import Annotated
+
+from fastapi import Query
+
+from eventsplatform.entrypoints.http import HttpFunction
+from eventsplatform.search.model import EventQuery, SearchResults
+from eventsplatform.search.service import EventSearch
+
+function = HttpFunction()
+
+
+@function.get("/v1/search/events", response_model=SearchResults)
+async def search_events(
+    query: Annotated[EventQuery, Query()], search: EventSearch = function.provide(EventSearch)
+) -> SearchResults:
+    """Find published events by text, place, time, price and facet."""
+    return search.find(query)
+
+
+handler = function.handler

@@ -1,0 +1,95 @@
+"""NATS JetStream from a synchronous handler: one connection and one event loop per execution environment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eventsplatform.config import NatsSettings
+from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.observability import logger
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_SECONDS = 2.0
+
+
+class NatsConnection:
+    """Runs nats-py on a loop in its own thread, so that pings are answered between invocations' calls."""
+
+    def __init__(self, settings: NatsSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._client: Client | None = None
+        threading.Thread(target=self._loop.run_forever, name="nats", daemon=True).start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T], *, timeout_seconds: float) -> T:
+        """The coroutine's result. Raises TimeoutError when it takes longer than `timeout_seconds`."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_seconds)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    async def jetstream(self) -> JetStreamContext:
+        """A JetStream context on a live connection. Raises DependencyUnavailableError when NATS can't be reached."""
+        import nats
+        from nats.errors import Error as NatsError
+
+        if self._client is None or not self._client.is_connected:
+            await self._close()
+            try:
+                self._client = await nats.connect(
+                    self._settings.url,
+                    connect_timeout=CONNECT_TIMEOUT_SECONDS,  # type: ignore[arg-type]
+                    allow_reconnect=False,
+                    error_cb=_log_error,
+                    **_credentials(self._settings),
+                )
+            except (NatsError, OSError, TimeoutError) as error:
+                raise DependencyUnavailableError("message bus") from error
+        return self._client.jetstream(timeout=CONNECT_TIMEOUT_SECONDS)
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None and not client.is_closed:
+            await client.close()
+
+    def ping(self) -> None:
+        """Raises DependencyUnavailableError when JetStream does not answer."""
+        self.run(self._account_info(), timeout_seconds=2 * CONNECT_TIMEOUT_SECONDS)
+
+    async def _account_info(self) -> None:
+        from nats.errors import Error as NatsError
+
+        try:
+            await (await self.jetstream()).account_info()
+        except (NatsError, OSError, TimeoutError) as error:
+            raise DependencyUnavailableError("message bus") from error
+
+
+def _credentials(settings: NatsSettings) -> dict[str, Any]:
+    """User and password of the connection, from Secrets Manager; none on one machine."""
+    if not settings.credentials_secret:
+        return {}
+    from eventsplatform.adapters.aws import SecretStore
+
+    secret = SecretStore().get_json(settings.credentials_secret)
+    return {"user": secret["username"], "password": secret["password"]}
+
+
+async def _log_error(error: Exception) -> None:
+    logger.warning("nats client error", extra={"error": str(error)})
+
+
+@cache
+def nats_connection() -> NatsConnection:
+    return NatsConnection(NatsSettings.from_environment())

@@ -1,0 +1,43 @@
+"""Redis/Valkey: one client per execution environment. Its loss slows answers, it never loses data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from eventsplatform.config import RedisSettings
+from eventsplatform.errors import DependencyUnavailableError
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+@cache
+def redis_client() -> Redis:
+    """Answers as `str`; one immediate retry of a broken connection, then redis.RedisError."""
+    from redis import Redis
+    from redis.backoff import ExponentialWithJitterBackoff
+    from redis.retry import Retry
+
+    settings = RedisSettings.from_environment()
+    return Redis.from_url(
+        settings.url,
+        decode_responses=True,
+        socket_timeout=settings.timeout_seconds,
+        socket_connect_timeout=settings.timeout_seconds,
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), retries=1),
+        health_check_interval=30,
+    )
+
+
+@contextmanager
+def redis_required() -> Iterator[Redis]:
+    """For what cannot be done without Redis (rooms): its errors become DependencyUnavailableError."""
+    from redis import RedisError
+
+    try:
+        yield redis_client()
+    except RedisError as error:
+        raise DependencyUnavailableError("cache") from error

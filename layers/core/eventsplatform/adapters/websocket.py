@@ -1,0 +1,38 @@
+"""API Gateway's management API: how a function writes to a WebSocket it does not hold."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from eventsplatform.adapters.aws import client
+from eventsplatform.config import WebSocketSettings
+from eventsplatform.observability import logger
+
+
+class WebSocketGateway:
+    """PostToConnection and DeleteConnection."""
+
+    def __init__(self, settings: WebSocketSettings) -> None:
+        self._settings = settings
+
+    def post(self, connection_id: str, data: bytes) -> bool:
+        """False when the connection is gone (410) and its traces should be removed.
+
+        Any other failure (throttling, a slow consumer) drops this frame: the client sees the gap in the
+        room's offsets and recovers by joining again.
+        """
+        gateway = client("apigatewaymanagementapi", endpoint_url=self._settings.callback_url)
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            gateway.post_to_connection(ConnectionId=connection_id, Data=data)
+        except gateway.exceptions.GoneException:
+            return False
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("a frame was dropped", extra={"connection_id": connection_id, "error": str(error)})
+        return True
+
+
+@cache
+def websocket_gateway() -> WebSocketGateway:
+    return WebSocketGateway(WebSocketSettings.from_environment())

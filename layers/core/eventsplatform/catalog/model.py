@@ -1,0 +1,122 @@
+"""Events as organisers write them and as readers see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+Status = Literal["draft", "published", "completed", "cancelled"]
+
+TITLE_MAXIMUM = 255
+DESCRIPTION_MAXIMUM = 5_000
+CAPACITY_MAXIMUM = 100_000
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _iana_zone(name: str) -> str:
+    if name not in _time_zones():
+        raise ValueError("is not an IANA time zone name such as 'Europe/Berlin'")
+    return name
+
+
+def _not_blank(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise ValueError("must not be blank")
+    return text
+
+
+def _distinct_tags(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
+
+
+class Location(BaseModel):
+    """A place: its name and, where known, WGS 84 degrees."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, AfterValidator(_not_blank)] = Field(max_length=500)
+    lat: float | None = Field(default=None, ge=-90, le=90)
+    lon: float | None = Field(default=None, ge=-180, le=180)
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.lat is None) != (self.lon is None):
+            raise ValueError("lat and lon come together")
+        return self
+
+
+class Price(BaseModel):
+    """Money: a decimal amount and an ISO 4217 currency."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Decimal = Field(ge=0, max_digits=12, decimal_places=2)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+class EventIn(BaseModel):
+    """The body of `POST /v1/events`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=3, max_length=TITLE_MAXIMUM)
+    description: str = Field(default="", max_length=DESCRIPTION_MAXIMUM)
+    starts_at: AwareDatetime
+    ends_at: AwareDatetime
+    timezone: Annotated[str, AfterValidator(_iana_zone)] = "UTC"
+    location: Location
+    capacity: int = Field(ge=1, le=CAPACITY_MAXIMUM)
+    category: str = Field(min_length=1, max_length=50)
+    tags: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=20), AfterValidator(_distinct_tags)
+    ] = []
+    price: Price = Price(amount=Decimal(0), currency="EUR")
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        if self.ends_at <= self.starts_at:
+            raise ValueError("ends_at must be after starts_at")
+        return self
+
+
+class Organizer(BaseModel):
+    id: int
+    name: str
+
+
+class Event(BaseModel):
+    """An event as it is stored, answered and told to others."""
+
+    id: int
+    title: str
+    description: str
+    starts_at: datetime
+    ends_at: datetime
+    timezone: str
+    location: Location
+    capacity: int
+    category: str
+    tags: list[str]
+    price: Price
+    status: Status
+    organizer: Organizer
+    registered: int
+    waitlisted: int
+    available: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.version}"'

@@ -1,0 +1,127 @@
+"""The SQL of the catalog schema."""
+
+from __future__ import annotations
+
+from eventsplatform.adapters.postgres import Connection, Row
+from eventsplatform.catalog.model import Event, EventIn, Location, Organizer, Price
+
+_EVENT = """
+    SELECT event.*, organizer.name AS organizer_name
+      FROM catalog.events AS event
+      JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+"""
+
+
+class PostgresCatalog:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def categories(self) -> list[str]:
+        rows = self._connection.execute("SELECT slug FROM catalog.categories ORDER BY slug").fetchall()
+        return [row["slug"] for row in rows]
+
+    def knows_user(self, user_id: int) -> bool:
+        return self._connection.execute("SELECT 1 FROM catalog.users WHERE id = %s", (user_id,)).fetchone() is not None
+
+    def put_user(self, user_id: int, name: str, version: int) -> None:
+        self._connection.execute(
+            """
+            INSERT INTO catalog.users AS known (id, name, version)
+            VALUES (%s, %s, %s)
+            ON CONFLICT (id) DO UPDATE
+               SET name = excluded.name, version = excluded.version
+             WHERE known.version < excluded.version
+            """,
+            (user_id, name, version),
+        )
+
+    def add_event(self, event: EventIn, organizer_id: int) -> Event:
+        row = self._connection.execute(
+            """
+            WITH event AS (
+                INSERT INTO catalog.events
+                       (title, description, starts_at, ends_at, timezone, location_name, latitude, longitude,
+                        capacity, category, tags, price_amount, price_currency, organizer_id)
+                VALUES (%(title)s, %(description)s, %(starts_at)s, %(ends_at)s, %(timezone)s,
+                        %(place)s, %(lat)s, %(lon)s,
+                        %(capacity)s, %(category)s, %(tags)s, %(amount)s, %(currency)s, %(organizer_id)s)
+                RETURNING *
+            )
+            SELECT event.*, organizer.name AS organizer_name
+              FROM event
+              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+            """,
+            {
+                "title": event.title,
+                "description": event.description,
+                "starts_at": event.starts_at,
+                "ends_at": event.ends_at,
+                "timezone": event.timezone,
+                "place": event.location.name,
+                "lat": event.location.lat,
+                "lon": event.location.lon,
+                "capacity": event.capacity,
+                "category": event.category,
+                "tags": event.tags,
+                "amount": event.price.amount,
+                "currency": event.price.currency,
+                "organizer_id": organizer_id,
+            },
+        ).fetchone()
+        assert row is not None
+        return _event(row)
+
+    def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:
+        lock = " FOR UPDATE OF event" if for_update else ""
+        row = self._connection.execute(_EVENT + "WHERE event.id = %s" + lock, (event_id,)).fetchone()
+        return _event(row) if row else None
+
+    def set_status(self, event_id: int, status: str) -> Event:
+        self._connection.execute(
+            "UPDATE catalog.events SET status = %s, version = version + 1, updated_at = now() WHERE id = %s",
+            (status, event_id),
+        )
+        event = self.find_event(event_id)
+        assert event is not None
+        return event
+
+    def put_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
+        self._connection.execute(
+            """
+            UPDATE catalog.events
+               SET registered = %s, waitlisted = %s, counts_version = %s
+             WHERE id = %s AND counts_version < %s
+            """,
+            (registered, waitlisted, version, event_id, version),
+        )
+
+    def page_of_published(self, after_id: int, limit: int) -> list[Event]:
+        """Published events by id, for rebuilding what is projected from them."""
+        rows = self._connection.execute(
+            _EVENT + "WHERE event.status <> 'draft' AND event.id > %s ORDER BY event.id LIMIT %s", (after_id, limit)
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+
+def _event(row: Row) -> Event:
+    return Event(
+        id=row["id"],
+        title=row["title"],
+        description=row["description"],
+        starts_at=row["starts_at"],
+        ends_at=row["ends_at"],
+        timezone=row["timezone"],
+        location=Location.model_construct(name=row["location_name"], lat=row["latitude"], lon=row["longitude"]),
+        capacity=row["capacity"],
+        category=row["category"],
+        tags=row["tags"],
+        price=Price.model_construct(amount=row["price_amount"], currency=row["price_currency"]),
+        status=row["status"],
+        organizer=Organizer(id=row["organizer_id"], name=row["organizer_name"]),
+        registered=row["registered"],
+        waitlisted=row["waitlisted"],
+        available=max(0, row["capacity"] - row["registered"]),
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

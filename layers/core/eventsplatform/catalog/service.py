@@ -1,0 +1,116 @@
+"""Writing, publishing and reading events."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventsplatform.catalog import messages
+from eventsplatform.catalog.model import Event, EventIn
+from eventsplatform.clock import Clock, rfc3339
+from eventsplatform.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
+from eventsplatform.identity.caller import Caller
+from eventsplatform.messaging.model import Work
+
+
+class CatalogStore(Protocol):
+    def categories(self) -> list[str]: ...
+
+    def knows_user(self, user_id: int) -> bool: ...
+
+    def put_user(self, user_id: int, name: str, version: int) -> None:
+        """Keep the projection of a user unless a later version is already there."""
+
+    def add_event(self, event: EventIn, organizer_id: int) -> Event: ...
+
+    def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None: ...
+
+    def set_status(self, event_id: int, status: str) -> Event:
+        """The event with its new status and its next version."""
+
+    def put_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
+        """Keep the registration counts unless those of a later version are already there."""
+
+
+class UserDirectory(Protocol):
+    """Identity, as the catalog asks it for a user it has not been told about yet."""
+
+    def describe(self, user_id: int) -> tuple[str, int]:
+        """A user's name and version. Raises NotFoundError."""
+
+
+class Catalog:
+    def __init__(self, work: Work[CatalogStore], users: UserDirectory, clock: Clock) -> None:
+        self._work = work
+        self._users = users
+        self._clock = clock
+
+    def create(self, event: EventIn, caller: Caller) -> Event:
+        """A new draft of the caller's. Raises InvalidInputError for a past start or an unknown category."""
+        now = self._clock()
+        if event.starts_at <= now:
+            raise InvalidInputError([FieldError("/starts_at", f"must be in the future; it is now {rfc3339(now)}")])
+        self._learn_user(caller.user_id)
+        with self._work() as (store, outbox):
+            categories = store.categories()
+            if event.category not in categories:
+                raise InvalidInputError(
+                    [FieldError("/category", f"{event.category!r} is not a category; allowed: {', '.join(categories)}")]
+                )
+            created = store.add_event(event, caller.user_id)
+            outbox.append(messages.event_changed(created, "created", caller.user_id))
+        return created
+
+    def publish(self, event_id: int, caller: Caller) -> Event:
+        """Open a draft to everyone. Raises NotFoundError for another's event, ConflictError unless a draft in time."""
+        with self._work() as (store, outbox):
+            event = self._own(store.find_event(event_id, for_update=True), event_id, caller)
+            if event.status != "draft":
+                raise ConflictError(f"Only a draft can be published; this event is {event.status}.")
+            if event.starts_at <= self._clock():
+                raise ConflictError("An event that has already started cannot be published.")
+            published = store.set_status(event_id, "published")
+            outbox.append(messages.event_changed(published, "published", caller.user_id))
+        return published
+
+    def get(self, event_id: int, caller: Caller | None) -> Event:
+        """An event; a draft only for its organiser. Raises NotFoundError."""
+        event = self.describe(event_id)
+        if event.status == "draft":
+            return self._own(event, event_id, caller)
+        return event
+
+    def describe(self, event_id: int) -> Event:
+        """An event whatever its status, for other services. Raises NotFoundError."""
+        with self._work() as (store, _):
+            event = store.find_event(event_id)
+        if event is None:
+            raise _no_such_event(event_id)
+        return event
+
+    def learn_user(self, user_id: int, name: str, version: int) -> None:
+        """Project a user's name, told by identity."""
+        with self._work() as (store, _):
+            store.put_user(user_id, name, version)
+
+    def learn_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
+        """Project an event's registration counts, told by registrations."""
+        with self._work() as (store, _):
+            store.put_counts(event_id, registered, waitlisted, version)
+
+    def _learn_user(self, user_id: int) -> None:
+        """Make sure the organiser's name is known: asked of identity when its message is still on the way."""
+        with self._work() as (store, _):
+            if store.knows_user(user_id):
+                return
+        name, version = self._users.describe(user_id)
+        self.learn_user(user_id, name, version)
+
+    @staticmethod
+    def _own(event: Event | None, event_id: int, caller: Caller | None) -> Event:
+        if event is None or caller is None or event.organizer.id != caller.user_id:
+            raise _no_such_event(event_id)
+        return event
+
+
+def _no_such_event(event_id: int) -> NotFoundError:
+    return NotFoundError(f"There is no event {event_id}.")

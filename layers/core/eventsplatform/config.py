@@ -1,0 +1,182 @@
+"""Settings, one small frozen class per need, read from the environment when first asked for.
+
+Nothing is read at import, and no function has to satisfy settings it does not use. A missing or
+malformed variable is a `ConfigurationError` that names it and says what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+
+class ConfigurationError(RuntimeError):
+    """A setting is missing or malformed."""
+
+
+def read_setting(
+    name: str,
+    parse: Callable[[str], T],
+    *,
+    default: T | None = None,
+    allowed: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> T:
+    """The parsed value of environment variable `name`; an empty one counts as unset.
+
+    Raises ConfigurationError when it is unset without a default, or when `parse` refuses it.
+    """
+    text = (os.environ if environment is None else environment).get(name, "")
+    if not text:
+        if default is None:
+            raise ConfigurationError(f"{name} is not set{f'; allowed: {allowed}' if allowed else ''}")
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name}={text!r} is not valid: {error}{f'; allowed: {allowed}' if allowed else ''}"
+        ) from error
+
+
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("not a flag")
+    return text == "true"
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if urlsplit(text).scheme not in schemes:
+            raise ValueError(f"expected {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return text
+
+    return parse
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """Where Postgres is and as which role to connect.
+
+    On AWS the URL has no password: `iam_authentication` makes each connection sign a token for the
+    role (RDS IAM database authentication), so no database secret exists.
+    """
+
+    url: str
+    role: str
+    iam_authentication: bool
+    connect_timeout_seconds: int = 3
+    statement_timeout_ms: int = 5_000
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> DatabaseSettings:
+        return cls(
+            url=read_setting("DATABASE_URL", _url("postgresql", "postgres")),
+            role=read_setting("DATABASE_ROLE", str),
+            iam_authentication=read_setting("DATABASE_IAM_AUTHENTICATION", _flag, default=False, allowed="true, false"),
+        )
+
+
+@dataclass(frozen=True)
+class RedisSettings:
+    url: str
+    timeout_seconds: float = 0.25
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> RedisSettings:
+        return cls(url=read_setting("REDIS_URL", _url("redis", "rediss")))
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    url: str
+    aws_signed: bool
+    timeout_seconds: float = 3.0
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> SearchSettings:
+        return cls(
+            url=read_setting("OPENSEARCH_URL", _url("http", "https")),
+            aws_signed=read_setting("OPENSEARCH_AWS_SIGNED", _flag, default=False, allowed="true, false"),
+        )
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    bootstrap_servers: str
+    iam_authentication: bool
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> KafkaSettings:
+        return cls(
+            bootstrap_servers=read_setting("KAFKA_BOOTSTRAP_SERVERS", str, allowed="host:port[,host:port…]"),
+            iam_authentication=read_setting("KAFKA_IAM_AUTHENTICATION", _flag, default=False, allowed="true, false"),
+        )
+
+
+@dataclass(frozen=True)
+class NatsSettings:
+    url: str
+    credentials_secret: str
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> NatsSettings:
+        return cls(
+            url=read_setting("NATS_URL", _url("nats", "tls")),
+            credentials_secret=read_setting("NATS_CREDENTIALS_SECRET", str, default=""),
+        )
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """How access tokens are issued and verified; the keys themselves stand in Secrets Manager."""
+
+    keys_secret: str
+    issuer: str
+    audience: str
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> TokenSettings:
+        return cls(
+            keys_secret=read_setting("JWT_KEYS_SECRET", str),
+            issuer=read_setting("JWT_ISSUER", str, default="events-platform"),
+            audience=read_setting("JWT_AUDIENCE", str, default="events-platform-api"),
+        )
+
+
+@dataclass(frozen=True)
+class OutboxSettings:
+    relay_function: str
+    shards: int
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> OutboxSettings:
+        return cls(
+            relay_function=read_setting("OUTBOX_RELAY_FUNCTION", str),
+            shards=read_setting("OUTBOX_SHARDS", int, default=4, allowed="a whole number from 1"),
+        )
+
+
+@dataclass(frozen=True)
+class WebSocketSettings:
+    """`callback_url` is the API's management endpoint: `https://{api}.execute-api.{region}.amazonaws.com/{stage}`."""
+
+    callback_url: str
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> WebSocketSettings:
+        return cls(callback_url=read_setting("WEBSOCKET_CALLBACK_URL", _url("http", "https")))

@@ -1,0 +1,209 @@
+"""REST endpoints: FastAPI validates and documents, Mangum adapts API Gateway's proxy events to it.
+
+`HttpFunction` owns what all endpoints share: the error map (RFC 9457), the caller's identity from the
+authorizer, content-type checks, request ids, response headers, logs, the trace and the request metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, TypeVar
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from mangum import Mangum
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from eventsplatform.entrypoints.providers import provide
+from eventsplatform.errors import (
+    FieldError,
+    InvalidInputError,
+    MalformedRequestError,
+    PlatformError,
+    UnauthenticatedError,
+    UnsupportedMediaTypeError,
+    from_http_status,
+)
+from eventsplatform.identity.caller import Caller
+from eventsplatform.observability import begin_invocation, header, logger, record_http_request
+
+Service = TypeVar("Service")
+
+# Answers are private unless an endpoint says otherwise (OWASP REST Security Cheat Sheet).
+DEFAULT_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class HttpFunction:
+    """One REST function. `handler` is what Lambda calls; `app` is its FastAPI application."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        self.app.add_exception_handler(PlatformError, _answer_platform_error)
+        self.app.add_exception_handler(RequestValidationError, _answer_validation_error)
+        self.app.add_exception_handler(HTTPException, _answer_framework_error)
+        self.app.add_exception_handler(Exception, _answer_unexpected_error)
+        self._adapter = Mangum(_Contained(self.app), lifespan="off")
+        self.get = self.app.get
+        self.post = self.app.post
+        self.put = self.app.put
+        self.patch = self.app.patch
+        self.delete = self.app.delete
+
+    def provide(self, service: type[Service]) -> Any:
+        """An argument default that injects the service, built on the first request."""
+
+        async def injected() -> Service:
+            return provide(service)
+
+        return Depends(injected)
+
+    def caller(self, permission: str | None = None) -> Any:
+        """An argument default that injects the authenticated Caller, who must hold `permission`."""
+
+        async def authenticated(request: Request) -> Caller:
+            caller = _authorized_caller(request)
+            if caller is None:
+                raise UnauthenticatedError("Send an access token as 'Authorization: Bearer …'.")
+            if permission is not None:
+                caller.require(permission)
+            return caller
+
+        return Depends(authenticated)
+
+    def optional_caller(self) -> Any:
+        """An argument default for endpoints that are open but show more to some: a Caller or None.
+
+        Such routes have no authorizer (API Gateway refuses a request without its identity source), so
+        the token is verified here. Raises UnauthenticatedError for a token that is present but invalid.
+        """
+
+        async def maybe_authenticated(request: Request) -> Caller | None:
+            authorization = request.headers.get("authorization")
+            if authorization is None:
+                return None
+            from eventsplatform.identity.tokens import AccessTokenVerifier
+
+            return provide(AccessTokenVerifier).verify_header(authorization)
+
+        return Depends(maybe_authenticated)
+
+    def handler(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        started = time.perf_counter()
+        request_id = event["requestContext"]["requestId"]
+        begin_invocation(
+            traceparent=header(event["headers"], "traceparent"),
+            request_id=request_id,
+            function_request_id=context.aws_request_id,
+        )
+        try:
+            _check_content_type(event)
+            result: dict[str, Any] = self._adapter(event, context)
+        except PlatformError as error:
+            result = _as_result(error, instance=event["path"], request_id=request_id)
+        headers = result.setdefault("headers", {}) or {}
+        result["headers"] = {**_absent(DEFAULT_HEADERS, headers), **headers, "x-request-id": request_id}
+        record_http_request(
+            method=event["httpMethod"],
+            endpoint=event["resource"],
+            status=result["statusCode"],
+            seconds=time.perf_counter() - started,
+        )
+        return result
+
+
+class _Contained:
+    """Ends an unexpected exception here: it has been answered and logged, and Mangum would log it again."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            logger.exception("unexpected error")
+
+
+def _authorized_caller(request: Request) -> Caller | None:
+    context = request.scope["aws.event"]["requestContext"].get("authorizer") or {}
+    return Caller.from_context(context) if "sub" in context else None
+
+
+def _check_content_type(event: dict[str, Any]) -> None:
+    if not event.get("body"):
+        return
+    content_type = (header(event["headers"], "content-type") or "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedMediaTypeError(f"Content-Type is {content_type or 'absent'!r}; allowed: 'application/json'.")
+
+
+def _absent(defaults: dict[str, str], headers: dict[str, str]) -> dict[str, str]:
+    present = {name.lower() for name in headers}
+    return {name: value for name, value in defaults.items() if name.lower() not in present}
+
+
+def _as_result(error: PlatformError, *, instance: str, request_id: str) -> dict[str, Any]:
+    return {
+        "statusCode": int(error.status),
+        "headers": {"content-type": "application/problem+json", **error.headers},
+        "multiValueHeaders": {},
+        "body": json.dumps(error.as_problem(instance=instance, request_id=request_id), ensure_ascii=False),
+        "isBase64Encoded": False,
+    }
+
+
+def _answer(request: Request, error: PlatformError) -> Response:
+    body = error.as_problem(
+        instance=request.url.path, request_id=request.scope["aws.event"]["requestContext"]["requestId"]
+    )
+    return Response(
+        json.dumps(body, ensure_ascii=False),
+        status_code=int(error.status),
+        media_type="application/problem+json",
+        headers=error.headers,
+    )
+
+
+async def _answer_platform_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PlatformError)
+    return _answer(request, error)
+
+
+async def _answer_framework_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = _answer(request, from_http_status(error.status_code, str(error.detail)))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _answer_unexpected_error(request: Request, _error: Exception) -> Response:
+    return _answer(request, PlatformError("Something went wrong on our side; it has been logged under the request id."))
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    for problem in problems:
+        if problem["type"] == "json_invalid":
+            position = problem["loc"][-1]
+            return _answer(
+                request,
+                MalformedRequestError(f"The body is not JSON: {problem['ctx']['error']} at character {position}."),
+            )
+    return _answer(request, InvalidInputError([FieldError(_pointer(p["loc"]), p["msg"]) for p in problems]))
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    """`("body", "location", "lat")` → `/location/lat`; other sources keep their name: `/query/limit`."""
+    source, *path = location
+    parts = path if source == "body" else [source, *path]
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

@@ -1,0 +1,119 @@
+"""MSK batches, in order per partition, with partial failures and dead letters.
+
+A partition stops at its first failure, and that record and every later one of the partition are
+reported, so Lambda delivers them again in order; Powertools' own Kafka processor carries on past a
+failure and would reorder. A message that can never succeed (PoisonMessageError) goes to the group's
+dead-letter topic and counts as done. Delivery is at least once: every consumer must be idempotent.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from eventsplatform.config import read_setting
+from eventsplatform.errors import PoisonMessageError
+from eventsplatform.messaging.envelope import Message
+from eventsplatform.observability import begin_invocation, emit_metric, logger
+
+Record = Mapping[str, Any]
+# How many messages, from the first on, are done; and what stopped the rest, if anything did.
+Outcome = tuple[int, Exception | None]
+
+
+def kafka_consumer(consume: Callable[[Message], None]) -> Any:
+    """Make a Lambda handler that hands `consume` one message at a time."""
+
+    def one_by_one(messages: Sequence[Message]) -> Outcome:
+        for done, message in enumerate(messages):
+            begin_invocation(traceparent=message.traceparent, message_id=message.id, message_type=message.type)
+            try:
+                consume(message)
+            except Exception as error:
+                return done, error
+        return len(messages), None
+
+    return _handler(one_by_one)
+
+
+def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int]) -> Any:
+    """Make a Lambda handler that hands `consume` a partition's messages at once.
+
+    `consume` returns how many, from the first on, are done; when it raises, none is.
+    """
+
+    def all_at_once(messages: Sequence[Message]) -> Outcome:
+        begin_invocation(traceparent=messages[0].traceparent, message_id=messages[0].id)
+        try:
+            done = consume(messages)
+        except Exception as error:
+            return 0, error
+        return done, None
+
+    return _handler(all_at_once)
+
+
+def _handler(consume: Callable[[Sequence[Message]], Outcome]) -> Any:
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        logger.append_keys(function_request_id=context.aws_request_id)
+        failures: list[dict[str, Any]] = []
+        for partition, records in event["records"].items():
+            done = _consume_partition(records, consume)
+            failures += [
+                {"itemIdentifier": {"partition": partition, "offset": record["offset"]}} for record in records[done:]
+            ]
+        return {"batchItemFailures": failures}
+
+    return handler
+
+
+def _consume_partition(records: Sequence[Record], consume: Callable[[Sequence[Message]], Outcome]) -> int:
+    """How many records, from the first on, are done: consumed or put aside as dead letters."""
+    topic = records[0]["topic"]
+    emit_metric("consumer_batch_size", len(records), topic=topic)
+    age = max(0.0, time.time() - records[0]["timestamp"] / 1000)
+    emit_metric("consumer_lag_seconds", age, unit=MetricUnit.Seconds, topic=topic)
+    position = 0
+    while position < len(records):
+        messages, error = _decode_until_poison(records[position:])
+        if messages:
+            done, stopped_by = consume(messages)
+            position += done
+            if done < len(messages):
+                error = stopped_by or RuntimeError("the consumer stopped early")
+        if error is None:
+            continue
+        if not isinstance(error, PoisonMessageError):
+            emit_metric("consumer_failures_total", 1, topic=topic)
+            logger.error("a message failed; its partition stops here", exc_info=error)
+            return position
+        try:
+            _dead_letters().put(records[position], error)
+        except Exception:
+            logger.exception("a dead letter could not be kept; its partition stops here")
+            return position
+        position += 1
+    return position
+
+
+def _decode_until_poison(records: Sequence[Record]) -> tuple[list[Message], Exception | None]:
+    messages: list[Message] = []
+    for record in records:
+        try:
+            messages.append(Message.from_json(base64.b64decode(record.get("value") or "")))
+        except PoisonMessageError as error:
+            return messages, error
+    return messages, None
+
+
+@cache
+def _dead_letters() -> Any:
+    from eventsplatform.adapters.kafka import kafka_producer
+    from eventsplatform.messaging.dead_letters import DeadLetters
+
+    return DeadLetters(kafka_producer(), read_setting("CONSUMER_GROUP", str))

@@ -1,0 +1,158 @@
+"""The error types of the platform and how each is answered over HTTP, WebSocket and NATS.
+
+Domain code raises these; status codes stand in this file alone. Over HTTP they become
+`application/problem+json` (RFC 9457), over a WebSocket `{"type":"error","code","detail"}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One rejected value: `pointer` is a JSON Pointer (RFC 6901) into the request body or parameters."""
+
+    pointer: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"pointer": self.pointer, "detail": self.detail}
+
+
+class PlatformError(Exception):
+    """An error the caller can be told about. `detail` is written for that caller: no internals in it."""
+
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **extensions: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = extensions
+
+    def as_problem(self, *, instance: str, request_id: str) -> dict[str, Any]:
+        """The RFC 9457 body: type, title, status, detail, instance, request_id and any extension members."""
+        return {
+            "type": f"urn:events-platform:problem:{self.code}",
+            "title": self.title,
+            "status": int(self.status),
+            "detail": self.detail,
+            "instance": instance,
+            "request_id": request_id,
+            **self.extensions,
+        }
+
+
+class MalformedRequestError(PlatformError):
+    code = "malformed_request"
+    title = "The request could not be read"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class UnauthenticatedError(PlatformError):
+    """RFC 6750 §3: a 401 names the scheme that would be accepted."""
+
+    code = "unauthenticated"
+    title = "Authentication is required"
+    status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self, detail: str, **extensions: Any) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="events-platform"'}, **extensions)
+
+
+class ForbiddenError(PlatformError):
+    code = "forbidden"
+    title = "Not allowed"
+    status = HTTPStatus.FORBIDDEN
+
+
+class NotFoundError(PlatformError):
+    code = "not_found"
+    title = "Not found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowedError(PlatformError):
+    code = "method_not_allowed"
+    title = "Method not allowed"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+
+class ConflictError(PlatformError):
+    """The request is sound but the present state refuses it (a second registration, a cancelled event)."""
+
+    code = "conflict"
+    title = "The current state does not allow this"
+    status = HTTPStatus.CONFLICT
+
+
+class PreconditionFailedError(PlatformError):
+    code = "precondition_failed"
+    title = "The resource has changed"
+    status = HTTPStatus.PRECONDITION_FAILED
+
+
+class UnsupportedMediaTypeError(PlatformError):
+    code = "unsupported_media_type"
+    title = "Unsupported content type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class InvalidInputError(PlatformError):
+    """One or more values break a rule; every one of them is listed."""
+
+    code = "invalid_input"
+    title = "Some values are not valid"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, errors: Sequence[FieldError], detail: str | None = None) -> None:
+        self.errors = tuple(errors)
+        summary = detail or "; ".join(f"{error.pointer or '/'}: {error.detail}" for error in self.errors)
+        super().__init__(summary, errors=[error.as_dict() for error in self.errors])
+
+
+class DependencyUnavailableError(PlatformError):
+    """An engine the request cannot do without is down or too slow. Nothing was changed; trying again is safe."""
+
+    code = "dependency_unavailable"
+    title = "Temporarily unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(self, dependency: str, *, retry_after_seconds: int = 2) -> None:
+        super().__init__(
+            f"The {dependency} is not answering at the moment; nothing was changed, try again shortly.",
+            headers={"Retry-After": str(retry_after_seconds)},
+        )
+        self.dependency = dependency
+
+
+class PoisonMessageError(PlatformError):
+    """A message that can never be processed (schema, size): it goes to the dead-letter topic, not round again."""
+
+    code = "poison_message"
+    title = "The message cannot be processed"
+
+
+_BY_STATUS: dict[int, type[PlatformError]] = {
+    int(error.status): error
+    for error in (
+        MalformedRequestError,
+        UnauthenticatedError,
+        ForbiddenError,
+        NotFoundError,
+        MethodNotAllowedError,
+        ConflictError,
+        UnsupportedMediaTypeError,
+    )
+}
+
+
+def from_http_status(status: int, detail: str) -> PlatformError:
+    """The platform's error for a status a framework chose (404 for an unknown path, 405 for a method)."""
+    return _BY_STATUS.get(status, PlatformError)(detail)

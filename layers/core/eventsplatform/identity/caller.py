@@ -1,0 +1,43 @@
+"""Who is calling: what an access token says, as every other service sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eventsplatform.errors import ForbiddenError
+
+
+@dataclass(frozen=True)
+class Caller:
+    user_id: int
+    email: str
+    role: str
+    permissions: frozenset[str]
+    token_id: str
+
+    def require(self, permission: str) -> None:
+        """Raises ForbiddenError, naming the permission, when the caller does not have it."""
+        if permission not in self.permissions:
+            raise ForbiddenError(f"This needs the permission {permission!r}.")
+
+    def as_context(self) -> dict[str, str]:
+        """The authorizer context: API Gateway allows only flat scalars in it."""
+        return {
+            "sub": str(self.user_id),
+            "email": self.email,
+            "role": self.role,
+            "permissions": " ".join(sorted(self.permissions)),
+            "jti": self.token_id,
+        }
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any]) -> Caller:
+        return cls(
+            user_id=int(context["sub"]),
+            email=context["email"],
+            role=context["role"],
+            permissions=frozenset(context["permissions"].split()),
+            token_id=context["jti"],
+        )

@@ -1,0 +1,18 @@
+"""The messages that identity emits on `evp.users.v1`. They carry no e-mail address: consumers need none."""
+
+from __future__ import annotations
+
+from eventsplatform.identity.model import UserSummary
+from eventsplatform.messaging.model import Change
+
+
+def user_created(user: UserSummary) -> Change:
+    return Change(
+        aggregate_type="user",
+        aggregate_id=user.id,
+        version=user.version,
+        type="users.created",
+        key=str(user.id),
+        data=user.model_dump(mode="json"),
+        actor_id=user.id,
+    )

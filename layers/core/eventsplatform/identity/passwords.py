@@ -1,0 +1,29 @@
+"""Password hashing with argon2id (OWASP Password Storage Cheat Sheet: 19 MiB, 2 passes, 1 lane)."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cached_property
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+
+class Argon2Passwords:
+    def __init__(self, *, memory_kib: int = 19_456, passes: int = 2) -> None:
+        self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
+
+    def hash(self, password: str) -> str:
+        return self._hasher.hash(password)
+
+    def matches(self, encoded: str | None, password: str) -> bool:
+        """An absent hash costs the same time as a present one, so timing does not tell who has an account."""
+        try:
+            self._hasher.verify(encoded or self._decoy, unicodedata.normalize("NFC", password))
+        except (VerificationError, InvalidHashError):
+            return False
+        return encoded is not None
+
+    @cached_property
+    def _decoy(self) -> str:
+        return self._hasher.hash("no account has this password")

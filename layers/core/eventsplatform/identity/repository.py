@@ -1,0 +1,69 @@
+"""The SQL of the identity schema."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from psycopg.errors import UniqueViolation
+
+from eventsplatform.adapters.postgres import Connection, Row
+from eventsplatform.identity.model import ROLE_PERMISSIONS, Registration, User, UserSummary
+from eventsplatform.identity.service import EmailTakenError
+
+
+class PostgresIdentity:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add_user(self, registration: Registration, password_hash: str) -> tuple[User, int]:
+        try:
+            row = self._connection.execute(
+                """
+                INSERT INTO identity.users (email, password_hash, name, role, permissions)
+                VALUES (%s, %s, %s, 'user', %s)
+                RETURNING id, email, name, role, permissions, created_at, version
+                """,
+                (registration.email, password_hash, registration.name, list(ROLE_PERMISSIONS["user"])),
+            ).fetchone()
+        except UniqueViolation as error:
+            raise EmailTakenError from error
+        assert row is not None
+        return _user(row), row["version"]
+
+    def find_credentials(self, email: str) -> tuple[User, str] | None:
+        row = self._connection.execute(
+            """
+            SELECT id, email, name, role, permissions, created_at, password_hash
+              FROM identity.users
+             WHERE email = %s
+            """,
+            (email,),
+        ).fetchone()
+        return (_user(row), row["password_hash"]) if row else None
+
+    def find_summary(self, user_id: int) -> UserSummary | None:
+        row = self._connection.execute(
+            "SELECT id, name, version FROM identity.users WHERE id = %s", (user_id,)
+        ).fetchone()
+        return UserSummary(**row) if row else None
+
+    def add_refresh_token(self, user_id: int, token_hash: bytes, expires_at: datetime) -> None:
+        self._connection.execute(
+            """
+            INSERT INTO identity.refresh_tokens (family_id, user_id, token_hash, expires_at)
+            VALUES (%s, %s, %s, %s)
+            """,
+            (uuid.uuid4(), user_id, token_hash, expires_at),
+        )
+
+
+def _user(row: Row) -> User:
+    return User(
+        id=row["id"],
+        email=row["email"],
+        name=row["name"],
+        role=row["role"],
+        permissions=row["permissions"],
+        created_at=row["created_at"],
+    )

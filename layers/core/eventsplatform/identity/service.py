@@ -1,0 +1,89 @@
+"""Signing up and signing in."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from eventsplatform.clock import Clock
+from eventsplatform.errors import ConflictError, NotFoundError, UnauthenticatedError
+from eventsplatform.identity import messages
+from eventsplatform.identity.model import Credentials, Registration, Session, User, UserSummary
+from eventsplatform.identity.tokens import LIFETIME, AccessTokenIssuer
+from eventsplatform.messaging.model import Work
+
+REFRESH_LIFETIME = timedelta(days=30)
+
+
+class Passwords(Protocol):
+    """Password hashing: argon2id outside of unit tests."""
+
+    def hash(self, password: str) -> str: ...
+
+    def matches(self, encoded: str | None, password: str) -> bool:
+        """False for a wrong password; with `None` for the hash it does the same work and returns False."""
+
+
+class EmailTakenError(Exception):
+    """Raised by the store when the address already has an account."""
+
+
+class IdentityStore(Protocol):
+    def add_user(self, registration: Registration, password_hash: str) -> tuple[User, int]:
+        """The new user and its version. Raises EmailTakenError."""
+
+    def find_credentials(self, email: str) -> tuple[User, str] | None: ...
+
+    def find_summary(self, user_id: int) -> UserSummary | None: ...
+
+    def add_refresh_token(self, user_id: int, token_hash: bytes, expires_at: datetime) -> None: ...
+
+
+class Identity:
+    def __init__(
+        self, work: Work[IdentityStore], passwords: Passwords, tokens: AccessTokenIssuer, clock: Clock
+    ) -> None:
+        self._work = work
+        self._passwords = passwords
+        self._tokens = tokens
+        self._clock = clock
+
+    def register(self, registration: Registration) -> User:
+        """Open an account. Raises ConflictError when the address already has one."""
+        password_hash = self._passwords.hash(registration.password.get_secret_value())
+        try:
+            with self._work() as (store, outbox):
+                user, version = store.add_user(registration, password_hash)
+                outbox.append(messages.user_created(UserSummary(id=user.id, name=user.name, version=version)))
+        except EmailTakenError as error:
+            raise ConflictError("This e-mail address already has an account.") from error
+        return user
+
+    def login(self, credentials: Credentials) -> Session:
+        """Open a session. Raises UnauthenticatedError, the same after the same work for an unknown account."""
+        with self._work() as (store, _):
+            found = store.find_credentials(credentials.email)
+        user, password_hash = found or (None, None)
+        if not self._passwords.matches(password_hash, credentials.password.get_secret_value()) or user is None:
+            raise UnauthenticatedError("The e-mail address or the password is wrong.")
+        refresh_token = secrets.token_urlsafe(32)
+        with self._work() as (store, _):
+            store.add_refresh_token(
+                user.id, hashlib.sha256(refresh_token.encode()).digest(), self._clock() + REFRESH_LIFETIME
+            )
+        return Session(
+            access_token=self._tokens.issue(user),
+            refresh_token=refresh_token,
+            expires_in=int(LIFETIME.total_seconds()),
+            user=user,
+        )
+
+    def describe(self, user_id: int) -> UserSummary:
+        """What other services may know of a user. Raises NotFoundError."""
+        with self._work() as (store, _):
+            summary = store.find_summary(user_id)
+        if summary is None:
+            raise NotFoundError(f"There is no user {user_id}.")
+        return summary

@@ -1,0 +1,92 @@
+"""Access tokens: JWTs signed with HS256 under a key id, verified strictly (RFC 7519, RFC 8725).
+
+The key set is a secret `{"active": "<kid>", "<kid>": "<key>", …}`: tokens are signed with the active key
+and verified with any key of the set, so that keys rotate without logging anyone out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import jwt
+
+from eventsplatform.clock import Clock
+from eventsplatform.errors import UnauthenticatedError
+from eventsplatform.identity.caller import Caller
+from eventsplatform.identity.model import User
+
+ALGORITHM = "HS256"
+LIFETIME = timedelta(minutes=15)
+LEEWAY = timedelta(seconds=30)
+REQUIRED_CLAIMS = ["sub", "email", "role", "permissions", "iat", "exp", "jti", "iss", "aud"]
+
+KeySet = Mapping[str, str]
+
+
+class AccessTokenIssuer:
+    def __init__(self, keys: Callable[[], KeySet], *, issuer: str, audience: str, clock: Clock) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._clock = clock
+
+    def issue(self, user: User) -> str:
+        keys = self._keys()
+        kid = keys["active"]
+        now = self._clock()
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(user.id),
+            "email": user.email,
+            "role": user.role,
+            "permissions": user.permissions,
+            "iat": now,
+            "exp": now + LIFETIME,
+            "jti": secrets.token_urlsafe(16),
+        }
+        return jwt.encode(claims, keys[kid], algorithm=ALGORITHM, headers={"kid": kid})
+
+
+class AccessTokenVerifier:
+    def __init__(self, keys: Callable[[], KeySet], *, issuer: str, audience: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+
+    def verify_header(self, authorization: str) -> Caller:
+        """The caller that an `Authorization: Bearer …` header stands for. Raises UnauthenticatedError."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise UnauthenticatedError("Authorization must be 'Bearer <access token>'.")
+        return self.verify(token.strip())
+
+    def verify(self, token: str) -> Caller:
+        """Raises UnauthenticatedError: expired, wrongly signed, for another audience, incomplete …"""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            keys = self._keys()
+            if not isinstance(kid, str) or kid == "active" or kid not in keys:
+                raise UnauthenticatedError("The access token was signed with an unknown key.")
+            claims = jwt.decode(
+                token,
+                keys[kid],
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY,
+                options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+            )
+            return Caller(
+                user_id=int(claims["sub"]),
+                email=claims["email"],
+                role=claims["role"],
+                permissions=frozenset(claims["permissions"]),
+                token_id=claims["jti"],
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise UnauthenticatedError("The access token has expired.") from error
+        except (jwt.InvalidTokenError, ValueError, TypeError) as error:
+            raise UnauthenticatedError("The access token is not valid.") from error

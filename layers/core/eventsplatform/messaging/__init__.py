@@ -1,0 +1,1 @@
+"""The outbox, its relay to Kafka, and the bridge to NATS."""

@@ -1,0 +1,35 @@
+"""The relay and the bridge, connected to Postgres, Kafka and NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eventsplatform.messaging.bridge import NatsBridge
+from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.relay import Relay
+
+
+def _relay() -> Relay:
+    from eventsplatform.adapters.kafka import KafkaMessage, kafka_producer
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.messaging.repository import PostgresRelayStore
+
+    def send(messages: Sequence[tuple[str, Message]]) -> list[bool]:
+        return kafka_producer().send(
+            [
+                KafkaMessage(topic, key=message.partitionkey, value=message.to_json(), headers=message.to_headers())
+                for topic, message in messages
+            ]
+        )
+
+    return Relay(PostgresRelayStore(database()), send)
+
+
+def _bridge() -> NatsBridge:
+    from eventsplatform.adapters.nats import nats_connection
+
+    return NatsBridge(nats_connection())
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {Relay: _relay, NatsBridge: _bridge}

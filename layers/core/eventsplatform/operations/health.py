@@ -1,0 +1,70 @@
+"""Health: whether the platform and each engine answer.
+
+As the seed has it, losing the database, the brokers or the message bus is unhealthy; losing the cache or
+the search engine is degraded, for everything else still works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+from eventsplatform.clock import Clock
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+
+CHECK_TIMEOUT_SECONDS = 2.0
+
+
+class CheckResult(BaseModel):
+    status: Literal["healthy", "unhealthy"]
+    error: str | None = None
+
+
+class HealthReport(BaseModel):
+    service: str
+    status: Status
+    timestamp: datetime
+    checks: dict[str, CheckResult]
+
+
+@dataclass(frozen=True)
+class Check:
+    """`probe` raises when the engine does not answer. A critical one makes the whole platform unhealthy."""
+
+    probe: Callable[[], None]
+    critical: bool
+
+
+class Health:
+    def __init__(self, checks: Mapping[str, Check], clock: Clock) -> None:
+        self._checks = checks
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(max_workers=max(1, len(checks)), thread_name_prefix="health")
+
+    def check(self) -> HealthReport:
+        """All engines at once; one that takes longer than two seconds counts as unhealthy."""
+        futures = {name: self._threads.submit(check.probe) for name, check in self._checks.items()}
+        results = {name: _result(future) for name, future in futures.items()}
+        failed = [self._checks[name] for name, result in results.items() if result.status == "unhealthy"]
+        status: Status = "healthy"
+        if failed:
+            status = "unhealthy" if any(check.critical for check in failed) else "degraded"
+        return HealthReport(service="events-platform", status=status, timestamp=self._clock(), checks=results)
+
+
+def _result(future: Future[None]) -> CheckResult:
+    try:
+        future.result(CHECK_TIMEOUT_SECONDS)
+    except FutureTimeoutError:
+        return CheckResult(status="unhealthy", error=f"no answer within {CHECK_TIMEOUT_SECONDS:g} s")
+    except Exception as error:
+        # The kind of failure, not its text: that may name hosts.
+        return CheckResult(status="unhealthy", error=type(error).__name__)
+    return CheckResult(status="healthy")

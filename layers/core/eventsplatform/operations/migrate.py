@@ -1,0 +1,110 @@
+"""Bringing the database to the current schema: roles, schemas and extensions, then each service's migrations.
+
+Runs as the database's administrator. Every service owns its schema, and its migrations run as its role,
+so an object made by mistake elsewhere fails here and not in production. Migrations are Alembic
+revisions that hold plain SQL; each schema keeps its own version table.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from psycopg import conninfo, sql
+
+SERVICES = ("messaging", "identity", "catalog", "registrations")
+EXTENSIONS = ("citext", "cube", "earthdistance", "pg_trgm", "btree_gist", "unaccent", "vector")
+
+_PACKAGE = Path(__file__).parent.parent
+# Concurrent deployments wait for each other here (an arbitrary, fixed number).
+_LOCK_KEY = 4_837_201_155
+
+
+@dataclass(frozen=True)
+class MigratedSchema:
+    """The revision a schema was at and is at now; equal when there was nothing to do."""
+
+    schema: str
+    before: str | None
+    after: str | None
+
+
+def migrate(database_url: str, *, iam_authentication: bool = False) -> list[MigratedSchema]:
+    """Create what is missing and run every pending migration; running it again changes nothing.
+
+    `database_url` connects as an administrator (superuser or `rds_superuser`). When it has a password,
+    the services' roles get the same one; on AWS they have none and authenticate by IAM.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    engine = sqlalchemy.create_engine(_sqlalchemy_url(database_url), poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        try:
+            password = conninfo.conninfo_to_dict(database_url).get("password")
+            _create_roles_and_schemas(connection, str(password) if password else None, iam_authentication)
+            return [_migrate_schema(connection, schema) for schema in SERVICES]
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+            connection.commit()
+
+
+def _create_roles_and_schemas(
+    connection: sqlalchemy.Connection, password: str | None, iam_authentication: bool
+) -> None:
+    driver: Any = connection.connection.driver_connection
+    with driver.transaction():
+        for extension in EXTENSIONS:
+            driver.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
+        for service in SERVICES:
+            name = sql.Identifier(service)
+            if driver.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (service,)).fetchone() is None:
+                driver.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+            if password:
+                driver.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+            if iam_authentication:
+                driver.execute(sql.SQL("GRANT rds_iam TO {}").format(name))
+            # The administrator of a managed database is no superuser: it must be a member to hand over ownership.
+            driver.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
+            driver.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0}").format(name))
+            driver.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(name))
+        driver.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    connection.rollback()
+
+
+def _migrate_schema(connection: sqlalchemy.Connection, schema: str) -> MigratedSchema:
+    config = Config()
+    config.set_main_option("script_location", str(_PACKAGE / "operations" / "migrations"))
+    config.set_main_option("version_locations", str(_PACKAGE / schema / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["schema"] = schema
+    before = _revision(connection, schema)
+    connection.exec_driver_sql(f"SET ROLE {schema}")
+    try:
+        command.upgrade(config, "head")
+        connection.commit()
+    finally:
+        connection.rollback()
+        connection.exec_driver_sql("RESET ROLE")
+        connection.commit()
+    return MigratedSchema(schema, before, _revision(connection, schema))
+
+
+def _revision(connection: sqlalchemy.Connection, schema: str) -> str | None:
+    context = MigrationContext.configure(
+        connection, opts={"version_table": "schema_version", "version_table_schema": schema}
+    )
+    revision = context.get_current_revision()
+    connection.rollback()
+    return revision
+
+
+def _sqlalchemy_url(database_url: str) -> str:
+    return "postgresql+psycopg://" + database_url.partition("://")[2]

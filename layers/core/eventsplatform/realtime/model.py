@@ -1,0 +1,110 @@
+"""Rooms and the frames pushed to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from eventsplatform.errors import FieldError, ForbiddenError, InvalidInputError
+from eventsplatform.identity.caller import Caller
+
+RoomKind = Literal["event", "organizer", "user", "admin"]
+
+_ROOM = re.compile(r"(?:(event|organizer|user):([1-9][0-9]{0,18})|(admin))")
+
+
+@dataclass(frozen=True)
+class Room:
+    """`event:{id}`, `organizer:{event_id}`, `user:{id}` or `admin`."""
+
+    kind: RoomKind
+    id: int | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> Room:
+        """Raises InvalidInputError for a name that is no room's."""
+        match = _ROOM.fullmatch(name)
+        if match is None:
+            raise InvalidInputError(
+                [
+                    FieldError(
+                        "/room",
+                        f"{name[:60]!r} is no room; allowed: event:<id>, organizer:<event id>, user:<id>, admin",
+                    )
+                ]
+            )
+        if match[3]:
+            return cls("admin")
+        return cls(match[1], int(match[2]))  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.id is None else f"{self.kind}:{self.id}"
+
+    def check(self, caller: Caller, organizer_of: Callable[[int], int]) -> None:
+        """Raises ForbiddenError unless the caller may be here; `organizer_of` gives an event's organiser."""
+        allowed = (
+            self.kind == "event"
+            or (self.kind == "user" and self.id == caller.user_id)
+            or (self.kind == "admin" and "admin:access" in caller.permissions)
+            or (self.kind == "organizer" and self.id is not None and organizer_of(self.id) == caller.user_id)
+        )
+        if not allowed:
+            raise ForbiddenError(f"You may not be in the room {self.name!r}.")
+
+
+class Position(BaseModel):
+    """How far a client has come in a room: the room's epoch and the offset of the last frame it saw."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: str = Field(max_length=64)
+    offset: int = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a room answers to a join. `recovered` means that `messages` close the gap since the client's position."""
+
+    room: Room
+    epoch: str
+    offset: int
+    recovered: bool
+    messages: list[dict[str, Any]]
+    presence: int
+
+    def as_frame(self) -> dict[str, Any]:
+        return {
+            "type": "joined",
+            "room": self.room.name,
+            "epoch": self.epoch,
+            "offset": self.offset,
+            "recovered": self.recovered,
+            "messages": self.messages,
+            "presence": self.presence,
+        }
+
+
+def pushes_of(message_type: str, data: Mapping[str, Any]) -> Iterator[tuple[Room, dict[str, Any]]]:
+    """The rooms a platform message is pushed to, and what each of them may see of it.
+
+    Everyone in an event's room sees numbers, never who registered; the organiser and the person see the
+    registration. A draft is pushed to nobody: its room is open to anyone signed in.
+    """
+    domain = message_type.partition(".")[0]
+    if domain == "events" and data["status"] != "draft":
+        yield Room("event", data["id"]), dict(data)
+    elif domain == "registrations":
+        event_id = data["event_id"]
+        yield Room("event", event_id), {"event_id": event_id, **_counts(data)}
+        yield Room("organizer", event_id), dict(data)
+        yield Room("user", data["user_id"]), dict(data)
+
+
+def _counts(data: Mapping[str, Any]) -> dict[str, Any]:
+    counts = data["counts"]
+    return {name: counts[name] for name in ("registered", "waitlisted", "available")}

@@ -1,0 +1,1 @@
+"""Taking a place at an event, or a place in its line."""

@@ -1,0 +1,79 @@
+"""Registering for an event: a place while there is one, then a place in line."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventsplatform.clock import Clock
+from eventsplatform.errors import ConflictError, NotFoundError
+from eventsplatform.identity.caller import Caller
+from eventsplatform.messaging.model import Work
+from eventsplatform.registrations import messages
+from eventsplatform.registrations.model import EventPlaces, Registration
+
+
+class AlreadyRegisteredError(Exception):
+    """Raised by the store when the person already has a registration for the event."""
+
+
+class RegistrationStore(Protocol):
+    def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None:
+        """The event's projection, on request locked until the transaction ends."""
+
+    def put_places(self, places: EventPlaces) -> None:
+        """Keep the catalog's side of a projection unless a later version is already there."""
+
+    def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
+        """A registration in a free place or in line, and the counts after it. Raises AlreadyRegisteredError."""
+
+
+class EventDirectory(Protocol):
+    """The catalog, as registrations asks it for an event it has not been told about yet."""
+
+    def describe(self, event_id: int) -> EventPlaces:
+        """Raises NotFoundError."""
+
+
+class Registrations:
+    def __init__(self, work: Work[RegistrationStore], events: EventDirectory, clock: Clock) -> None:
+        self._work = work
+        self._events = events
+        self._clock = clock
+
+    def register(self, event_id: int, caller: Caller) -> Registration:
+        """Take a place, or a place in line when the event is full.
+
+        Raises NotFoundError for an event that is not open to the public, ConflictError for one that is
+        over or cancelled and for a second registration of the same person.
+        """
+        self._learn_event(event_id)
+        try:
+            with self._work() as (store, outbox):
+                places = self._open_places(store.find_places(event_id, for_update=True), event_id)
+                registration, places = store.add(places, caller.user_id)
+                what = "created" if registration.status == "active" else "waitlisted"
+                outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
+        except AlreadyRegisteredError as error:
+            raise ConflictError(f"You are already registered for event {event_id}.") from error
+        return registration
+
+    def learn_event(self, places: EventPlaces) -> None:
+        """Project an event, told by the catalog."""
+        with self._work() as (store, _):
+            store.put_places(places)
+
+    def _learn_event(self, event_id: int) -> None:
+        """Make sure a published event is known as such: asked of the catalog when its message is still on the way."""
+        with self._work() as (store, _):
+            places = store.find_places(event_id)
+        if places is None or places.status == "draft":
+            self.learn_event(self._events.describe(event_id))
+
+    def _open_places(self, places: EventPlaces | None, event_id: int) -> EventPlaces:
+        if places is None or places.status == "draft":
+            raise NotFoundError(f"There is no event {event_id}.")
+        if places.status != "published":
+            raise ConflictError(f"Registration is closed: the event is {places.status}.")
+        if places.starts_at <= self._clock():
+            raise ConflictError("Registration is closed: the event has started.")
+        return places

@@ -1,0 +1,39 @@
+"""Registrations, connected to Postgres and to the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
+from eventsplatform.adapters.postgres import database
+from eventsplatform.clock import utc_now
+from eventsplatform.config import read_setting
+from eventsplatform.errors import NotFoundError
+from eventsplatform.messaging.outbox import unit_of_work
+from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.repository import PostgresRegistrations
+from eventsplatform.registrations.service import Registrations
+
+
+class CatalogFunctions:
+    """The catalog's own function, invoked directly."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def describe(self, event_id: int) -> EventPlaces:
+        try:
+            event = self._functions.invoke(read_setting("DESCRIBE_EVENT_FUNCTION", str), {"event_id": event_id})
+        except FunctionCallError as error:
+            if error.error_type == NotFoundError.__name__:
+                raise NotFoundError(f"There is no event {event_id}.") from error
+            raise
+        return EventPlaces.of_event(event)
+
+
+def _registrations() -> Registrations:
+    return Registrations(unit_of_work(database(), PostgresRegistrations), CatalogFunctions(FunctionClient()), utc_now)
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {Registrations: _registrations}

@@ -1,0 +1,205 @@
+"""The `events` index: its mapping (the seed's), its documents and its queries.
+
+Text from users only ever stands in a value of the query's JSON, so it cannot change its structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from opensearchpy.exceptions import RequestError
+
+from eventsplatform.adapters.opensearch import opensearch_required
+from eventsplatform.clock import rfc3339
+from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
+from eventsplatform.pagination import decode_cursor, encode_cursor
+from eventsplatform.search.model import EventQuery, Facet, FoundEvent, IndexedEvent, SearchResults
+
+INDEX = "events"
+# OpenSearch makes a document searchable at its next refresh; a commit must be found within a second.
+REFRESH_INTERVAL = "200ms"
+FACET_SIZE = 50
+
+MAPPING: dict[str, Any] = {
+    "settings": {"index": {"refresh_interval": REFRESH_INTERVAL}},
+    "mappings": {
+        "dynamic": False,
+        "properties": {
+            "id": {"type": "long"},
+            "title": {"type": "text", "analyzer": "standard", "search_analyzer": "standard"},
+            "description": {"type": "text", "analyzer": "english"},
+            "place": {"type": "text"},
+            "location": {"type": "geo_point"},
+            "date": {"type": "date"},
+            "category": {"type": "keyword"},
+            "tags": {"type": "keyword"},
+            "price": {"type": "scaled_float", "scaling_factor": 100},
+            "status": {"type": "keyword"},
+            "source": {"type": "object", "enabled": False},
+        },
+    },
+}
+
+_SORTS: dict[str, list[dict[str, Any]]] = {
+    "relevance": [{"_score": "desc"}, {"date": "asc"}, {"id": "asc"}],
+    "date": [{"date": "asc"}, {"id": "asc"}],
+}
+
+
+class OpenSearchEvents:
+    def search(self, query: EventQuery, now: datetime) -> SearchResults:
+        """Raises DependencyUnavailableError when OpenSearch is down, InvalidInputError for a foreign cursor."""
+        body = search_body(query, now)
+        with opensearch_required() as client:
+            answer = client.search(index=INDEX, body=body, ignore_unavailable=True)  # type: ignore[call-arg]
+        hits = answer["hits"]["hits"]
+        page = hits[: query.limit]
+        return SearchResults(
+            items=[_found(hit, query) for hit in page],
+            next_cursor=encode_cursor([query.order, *page[-1]["sort"]]) if len(hits) > query.limit else None,
+            total=answer["hits"]["total"]["value"],
+            facets={name: _facet(answer, name) for name in ("category", "tags")},
+        )
+
+    def put(self, events: Sequence[IndexedEvent]) -> None:
+        lines: list[dict[str, Any]] = []
+        for event in events:
+            lines.append(
+                {"index": {"_index": INDEX, "_id": event.id, "version": event.version, "version_type": "external_gte"}}
+            )
+            lines.append(_document(event.document))
+        with opensearch_required() as client:
+            self._ensure_index(client)
+            answer = client.bulk(body=lines)
+        if answer["errors"]:
+            _raise_for_failed([item["index"] for item in answer["items"]])
+
+    def count(self) -> int:
+        with opensearch_required() as client:
+            client.indices.refresh(index=INDEX)
+            return int(client.count(index=INDEX)["count"])
+
+    def _ensure_index(self, client: Any) -> None:
+        """Asked each time: an engine that lost everything gets its mapping back before the first document."""
+        if client.indices.exists(index=INDEX):
+            return
+        try:
+            client.indices.create(index=INDEX, body=MAPPING)
+        except RequestError as error:
+            if error.error != "resource_already_exists_exception":
+                raise
+
+
+def search_body(query: EventQuery, now: datetime) -> dict[str, Any]:
+    """The search request of a query; one hit more than the page tells whether there is a next."""
+    body: dict[str, Any] = {
+        "size": query.limit + 1,
+        "track_total_hits": True,
+        "_source": ["source"],
+        "query": {"bool": {"must": _text(query), "filter": _filters(query, now)}},
+        # Filtered after the aggregations, so that a facet shows what its other values would find.
+        "post_filter": {"bool": {"filter": _facet_filters(query)}},
+        "aggs": {
+            "category": {"terms": {"field": "category", "size": FACET_SIZE}},
+            "tags": {"terms": {"field": "tags", "size": FACET_SIZE}},
+        },
+        "sort": _sort(query),
+    }
+    if query.cursor:
+        order, *key = decode_cursor(query.cursor, length=1 + len(body["sort"]))
+        if order == query.order:
+            body["search_after"] = key
+        else:
+            decode_cursor("", length=1)
+    return body
+
+
+def _text(query: EventQuery) -> list[dict[str, Any]]:
+    words = query.q.strip()
+    if not words:
+        return [{"match_all": {}}]
+    return [
+        {
+            "multi_match": {
+                "query": words,
+                "fields": ["title^2", "description", "tags", "place"],
+                "fuzziness": "AUTO",
+                "prefix_length": 1,
+            }
+        }
+    ]
+
+
+def _filters(query: EventQuery, now: datetime) -> list[dict[str, Any]]:
+    period: dict[str, str] = {"gte": rfc3339(query.starts_from or now)}
+    if query.starts_to is not None:
+        period["lte"] = rfc3339(query.starts_to)
+    filters: list[dict[str, Any]] = [{"term": {"status": "published"}}, {"range": {"date": period}}]
+    if query.lat is not None:
+        filters.append(
+            {"geo_distance": {"distance": f"{query.radius_km}km", "location": {"lat": query.lat, "lon": query.lon}}}
+        )
+    if query.price_max is not None:
+        filters.append({"range": {"price": {"lte": query.price_max}}})
+    return filters
+
+
+def _facet_filters(query: EventQuery) -> list[dict[str, Any]]:
+    filters: list[dict[str, Any]] = []
+    if query.category:
+        filters.append({"terms": {"category": query.category}})
+    if query.tag:
+        filters.append({"terms": {"tags": query.tag}})
+    return filters
+
+
+def _sort(query: EventQuery) -> list[dict[str, Any]]:
+    if query.order == "distance":
+        return [
+            {"_geo_distance": {"location": {"lat": query.lat, "lon": query.lon}, "order": "asc", "unit": "km"}},
+            {"id": "asc"},
+        ]
+    return _SORTS[query.order]
+
+
+def _document(event: dict[str, Any]) -> dict[str, Any]:
+    place = event["location"]
+    document: dict[str, Any] = {
+        "id": event["id"],
+        "title": event["title"],
+        "description": event["description"],
+        "place": place["name"],
+        "date": event["starts_at"],
+        "category": event["category"],
+        "tags": event["tags"],
+        "price": float(event["price"]["amount"]),
+        "status": event["status"],
+        "source": event,
+    }
+    if place["lat"] is not None:
+        document["location"] = {"lat": place["lat"], "lon": place["lon"]}
+    return document
+
+
+def _found(hit: dict[str, Any], query: EventQuery) -> FoundEvent:
+    event = FoundEvent.model_validate(hit["_source"]["source"])
+    if query.order == "distance":
+        event.distance_km = round(hit["sort"][0], 3)
+    return event
+
+
+def _facet(answer: dict[str, Any], name: str) -> list[Facet]:
+    return [Facet(value=bucket["key"], count=bucket["doc_count"]) for bucket in answer["aggregations"][name]["buckets"]]
+
+
+def _raise_for_failed(items: list[dict[str, Any]]) -> None:
+    """A version conflict means that the index already knows more; overload is temporary; the rest is poison."""
+    for item in items:
+        status = item["status"]
+        if status < 300 or status == 409:
+            continue
+        if status in (429, 502, 503, 504):
+            raise DependencyUnavailableError("search engine")
+        raise PoisonMessageError(f"event {item['_id']} cannot be indexed: {item['error']['reason']}")

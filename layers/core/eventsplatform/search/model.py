@@ -1,0 +1,107 @@
+"""What can be searched for, and what a search answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from eventsplatform.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT
+
+Sort = Literal["relevance", "date", "distance"]
+
+
+class EventQuery(BaseModel):
+    """The query string of `GET /v1/search/events`. Without `from`, events that are over are left out."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    q: str = Field(default="", max_length=200, description="Words in title, description, tags or place.")
+    category: Annotated[list[str], Field(max_length=20)] = []
+    tag: Annotated[list[str], Field(max_length=20)] = []
+    lat: float | None = Field(default=None, ge=-90, le=90)
+    lon: float | None = Field(default=None, ge=-180, le=180)
+    radius_km: float = Field(default=50, gt=0, le=20_000, description="Applies when lat and lon are given.")
+    starts_from: AwareDatetime | None = Field(default=None, alias="from")
+    starts_to: AwareDatetime | None = Field(default=None, alias="to")
+    price_max: float | None = Field(default=None, ge=0)
+    sort: Sort | None = Field(default=None, description="Default: relevance with q, otherwise date.")
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT)
+    cursor: str | None = Field(default=None, max_length=500)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if (self.lat is None) != (self.lon is None):
+            raise ValueError("lat and lon come together")
+        if self.sort == "distance" and self.lat is None:
+            raise ValueError("sort=distance needs lat and lon")
+        return self
+
+    @property
+    def order(self) -> Sort:
+        return self.sort or ("relevance" if self.q.strip() else "date")
+
+
+class FoundPlace(BaseModel):
+    name: str
+    lat: float | None
+    lon: float | None
+
+
+class FoundPrice(BaseModel):
+    amount: str
+    currency: str
+
+
+class FoundOrganizer(BaseModel):
+    id: int
+    name: str
+
+
+class FoundEvent(BaseModel):
+    """An event as the index holds it; validated on the way out, for an index is another system's answer."""
+
+    id: int
+    title: str
+    description: str
+    starts_at: datetime
+    ends_at: datetime
+    timezone: str
+    location: FoundPlace
+    capacity: int
+    category: str
+    tags: list[str]
+    price: FoundPrice
+    status: str
+    organizer: FoundOrganizer
+    distance_km: float | None = None
+
+
+class Facet(BaseModel):
+    value: str
+    count: int
+
+
+class SearchResults(BaseModel):
+    """`facets` count all matches, not the page; a category facet ignores the category filter itself."""
+
+    items: list[FoundEvent]
+    next_cursor: str | None
+    total: int
+    facets: dict[str, list[Facet]]
+
+
+class IndexedEvent(BaseModel):
+    """The document of an event, and the version that keeps a late message from overwriting a newer one."""
+
+    version: int
+    document: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.document["id"])
+
+    @property
+    def is_public(self) -> bool:
+        return bool(self.document["status"] != "draft")
