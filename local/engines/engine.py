@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 HOST = "127.0.0.1"
+ANSWER_WITHIN_SECONDS = 2  # what a single check allows an engine
 
 
 EventKind = Literal["starting", "ready", "external", "died", "restarting", "restarted", "failed"]

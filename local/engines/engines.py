@@ -27,7 +27,8 @@ NAMES = frozenset(engine.name for engine in ENGINES)
 
 AWS_FRONT = "aws-front"  # as `ports.json` calls it
 
-EXTERNAL_ANSWERS_WITHIN_SECONDS = 5.0
+EXTERNAL_READY_WITHIN_SECONDS = 3.0  # it may have been started together with the platform
+EXTERNAL_PROBE_EVERY_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,18 @@ class Engines:
 
     async def _use(self, engine: type[Engine], address: str) -> None:
         began = time.monotonic()
-        try:
-            async with asyncio.timeout(EXTERNAL_ANSWERS_WITHIN_SECONDS):
+        while True:
+            try:
                 await engine.check(address)
-        except Exception as error:
-            shown = without_password(address)
-            raise EngineError(
-                f"{engine.variable}={shown} does not answer as {engine.name}: {error or type(error).__name__}\n"
-                f"unset {engine.variable} to have {engine.name} embedded"
-            ) from error
+                break
+            except Exception as error:
+                # Each client library has exceptions of its own for "no answer".
+                if time.monotonic() - began > EXTERNAL_READY_WITHIN_SECONDS:
+                    raise EngineError(
+                        f"{engine.variable}={without_password(address)} does not answer as {engine.name}: "
+                        f"{error or type(error).__name__}\nunset {engine.variable} to have {engine.name} embedded"
+                    ) from error
+            await asyncio.sleep(EXTERNAL_PROBE_EVERY_SECONDS)
         self._report(EngineEvent(engine.name, "external", address, time.monotonic() - began, keeps_data=True))
 
 

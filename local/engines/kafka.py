@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
-from local.engines.engine import HOST, Command, Engine, packaged_program
+from local.engines.engine import ANSWER_WITHIN_SECONDS, HOST, Command, Engine, packaged_program
 
 
 class Kafka(Engine):
@@ -35,4 +35,4 @@ def _fetch_metadata(address: str) -> None:
         "log_level": 0,  # the caller reports; librdkafka would write to standard error
         "error_cb": lambda _: None,
     }
-    AdminClient(settings).list_topics(timeout=5)
+    AdminClient(settings).list_topics(timeout=ANSWER_WITHIN_SECONDS)

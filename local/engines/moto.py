@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from local.application import REGION
-from local.engines.engine import HOST, Command, Engine
+from local.engines.engine import ANSWER_WITHIN_SECONDS, HOST, Command, Engine
 
 # What `moto_server` does, but without a line in the log for each of the polls that consumers of queues make.
 PROGRAM = "import logging, moto.server; logging.getLogger('werkzeug').setLevel('WARNING'); moto.server.main()"
@@ -46,14 +46,14 @@ class Moto(Engine):
 
     @staticmethod
     async def check(address: str) -> None:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS, trust_env=False) as client:
             response = await client.get(f"{address.rstrip('/')}/moto-api/")
         if response.is_server_error:  # another emulator has no such page, and says so with a client error
             response.raise_for_status()
 
     async def configure(self) -> None:
         """Have state machines executed rather than only recorded."""
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS, trust_env=False) as client:
             settings = {"stepfunctions": {"execute_state_machine": True}}
             response = await client.post(f"{self.address}/moto-api/config", json=settings)
         response.raise_for_status()

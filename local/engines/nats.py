@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nats
 
-from local.engines.engine import HOST, Command, Engine, EngineError
+from local.engines.engine import ANSWER_WITHIN_SECONDS, HOST, Command, Engine, EngineError
 
 
 class Nats(Engine):
@@ -28,7 +28,9 @@ class Nats(Engine):
 
     @staticmethod
     async def check(address: str) -> None:
-        client = await nats.connect(address, connect_timeout=5, allow_reconnect=False, error_cb=_ignore)
+        client = await nats.connect(
+            address, connect_timeout=ANSWER_WITHIN_SECONDS, allow_reconnect=False, error_cb=_ignore
+        )
         try:
             await client.jetstream().account_info()
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from local.engines.engine import HOST, Command, Engine, packaged_program
+from local.engines.engine import ANSWER_WITHIN_SECONDS, HOST, Command, Engine, packaged_program
 
 
 class OpenSearch(Engine):
@@ -22,7 +22,7 @@ class OpenSearch(Engine):
 
     @staticmethod
     async def check(address: str) -> None:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS, trust_env=False) as client:
             response = await client.get(address)
         response.raise_for_status()
         if "version" not in response.json():

@@ -18,7 +18,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from local.engines.engine import HOST, Command, Engine, EngineError, packaged_program
+from local.engines.engine import ANSWER_WITHIN_SECONDS, HOST, Command, Engine, EngineError, packaged_program
 from local.engines.launch import run
 
 DATABASE = "events_platform"
@@ -71,6 +71,8 @@ class Postgres(Engine):
         else:
             await self._initialise()
         if os.geteuid() == 0:
+            if self._data.owner() == "root":  # copied here, or restored from a backup
+                _give(self._data, _system_user())
             _let_through(self._data)
 
     def command(self) -> Command:
@@ -79,7 +81,7 @@ class Postgres(Engine):
 
     @staticmethod
     async def check(address: str) -> None:
-        async with await psycopg.AsyncConnection.connect(address, connect_timeout=5) as connection:
+        async with await psycopg.AsyncConnection.connect(address, connect_timeout=ANSWER_WITHIN_SECONDS) as connection:
             await connection.execute("SELECT 1")
 
     async def configure(self) -> None:
@@ -95,7 +97,7 @@ class Postgres(Engine):
 
     @property
     def _user(self) -> str | None:
-        return pwd.getpwuid(self._data.stat().st_uid).pw_name if os.geteuid() == 0 else None
+        return self._data.owner() if os.geteuid() == 0 else None
 
     async def _initialise(self) -> None:
         """Under another name first, so that a directory named `postgres` is always complete."""
@@ -105,7 +107,7 @@ class Postgres(Engine):
         user = None
         if os.geteuid() == 0:
             user = _system_user()
-            shutil.chown(unfinished, user, pwd.getpwnam(user).pw_gid)
+            _give(unfinished, user)
             _let_through(unfinished)
         await run(Command((_program("initdb"), "-D", str(unfinished), *INITDB), user=user))
         shutil.rmtree(self._data, ignore_errors=True)
@@ -146,6 +148,11 @@ def _system_user() -> str:
                 "run as an ordinary user"
             ) from error
     return SYSTEM_USER
+
+
+def _give(folder: Path, user: str) -> None:
+    for item in (folder, *folder.rglob("*")):
+        shutil.chown(item, user, pwd.getpwnam(user).pw_gid)
 
 
 def _let_through(data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis.asyncio
 
-from local.engines.engine import HOST, Command, Engine, packaged_program
+from local.engines.engine import ANSWER_WITHIN_SECONDS, HOST, Command, Engine, packaged_program
 
 
 class Valkey(Engine):
@@ -29,5 +29,6 @@ class Valkey(Engine):
 
     @staticmethod
     async def check(address: str) -> None:
-        async with redis.asyncio.from_url(address, socket_connect_timeout=5, socket_timeout=5) as client:
+        timeouts = {"socket_connect_timeout": ANSWER_WITHIN_SECONDS, "socket_timeout": ANSWER_WITHIN_SECONDS}
+        async with redis.asyncio.from_url(address, **timeouts) as client:
             await client.ping()
