@@ -1,8 +1,7 @@
 from typing import Any
 
-from eventsplatform.operations.administration import migrate_deployed_database
-
 from eventsplatform.entrypoints.schedule import Run, scheduled
+from eventsplatform.operations.administration import migrate_deployed_database
 
 
 @scheduled

@@ -20,6 +20,8 @@ class CatalogStore(Protocol):
     def put_user(self, user_id: int, name: str, version: int) -> None:
         """Keep the projection of a user unless a later version is already there."""
 
+    def page_of_published(self, after_id: int, limit: int) -> list[Event]: ...
+
     def add_event(self, event: EventIn, organizer_id: int) -> Event: ...
 
     def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None: ...
@@ -86,6 +88,11 @@ class Catalog:
         if event is None:
             raise _no_such_event(event_id)
         return event
+
+    def page(self, after_id: int, limit: int) -> list[Event]:
+        """Events that are no drafts, by id, for services that rebuild a projection."""
+        with self._work() as (store, _):
+            return store.page_of_published(after_id, limit)
 
     def learn_user(self, user_id: int, name: str, version: int) -> None:
         """Project a user's name, told by identity."""

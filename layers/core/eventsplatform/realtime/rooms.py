@@ -76,7 +76,7 @@ class RedisRooms:
 
     def remove_connection(self, connection_id: str) -> None:
         with redis_required() as redis:
-            rooms = [field for field in redis.hkeys(_connection_key(connection_id)) if field != "user"]
+            rooms = [field for field in map(str, redis.hkeys(_connection_key(connection_id))) if field != "user"]
             pipeline = redis.pipeline(transaction=False)
             for room in rooms:
                 pipeline.zrem(_room_key(room, "members"), connection_id)

@@ -8,7 +8,6 @@ from eventsplatform.adapters.postgres import Connection
 from eventsplatform.registrations.model import EventPlaces, Registration
 from eventsplatform.registrations.service import AlreadyRegisteredError
 
-
 _PLACES = "SELECT * FROM registrations.events WHERE event_id = %s"
 
 

@@ -51,7 +51,7 @@ class Registrations:
             with self._work() as (store, outbox):
                 places = self._open_places(store.find_places(event_id, for_update=True), event_id)
                 registration, places = store.add(places, caller.user_id)
-                what = "created" if registration.status == "active" else "waitlisted"
+                what: messages.Happening = "created" if registration.status == "active" else "waitlisted"
                 outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
         except AlreadyRegisteredError as error:
             raise ConflictError(f"You are already registered for event {event_id}.") from error

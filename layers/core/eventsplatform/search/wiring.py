@@ -1,12 +1,28 @@
-"""Search, connected to OpenSearch."""
+"""Search, connected to OpenSearch and to the catalog."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.clock import utc_now
+from eventsplatform.config import read_setting
 from eventsplatform.search.index import OpenSearchEvents
 from eventsplatform.search.service import EventSearch
 
-FACTORIES: dict[type, Callable[[], Any]] = {EventSearch: lambda: EventSearch(OpenSearchEvents(), utc_now)}
+PAGE_SIZE = 500
+
+
+class CatalogFunctions:
+    """The catalog's own function, invoked directly."""
+
+    def page(self, after_id: int) -> list[dict[str, Any]]:
+        question = {"after_id": after_id, "limit": PAGE_SIZE}
+        answer = FunctionClient().invoke(read_setting("LIST_EVENTS_FUNCTION", str), question)
+        return list(answer["events"])
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {
+    EventSearch: lambda: EventSearch(OpenSearchEvents(), CatalogFunctions(), utc_now)
+}

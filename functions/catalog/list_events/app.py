@@ -1,0 +1,19 @@
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from eventsplatform.catalog.service import Catalog
+from eventsplatform.entrypoints.providers import provide
+from eventsplatform.entrypoints.step import direct
+
+
+class Question(BaseModel):
+    after_id: int = 0
+    limit: int = Field(default=500, ge=1, le=1000)
+
+
+@direct(Question)
+def handler(question: Question) -> dict[str, Any]:
+    """A page of the events that are no drafts, by id, for services that rebuild a projection."""
+    events = provide(Catalog).page(question.after_id, question.limit)
+    return {"events": [event.model_dump(mode="json") for event in events]}
