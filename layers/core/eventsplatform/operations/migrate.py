@@ -10,19 +10,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from psycopg import conninfo, sql
+from psycopg import sql
 
 SERVICES = ("messaging", "identity", "catalog", "registrations")
 EXTENSIONS = ("citext", "cube", "earthdistance", "pg_trgm", "btree_gist", "unaccent", "vector")
 
 _PACKAGE = Path(__file__).parent.parent
-# Concurrent deployments wait for each other here (an arbitrary, fixed number).
 _LOCK_KEY = 4_837_201_155
 
 
@@ -43,39 +42,32 @@ def migrate(database_url: str, *, iam_authentication: bool = False) -> list[Migr
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     engine = sqlalchemy.create_engine(_sqlalchemy_url(database_url), poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
-        try:
-            password = conninfo.conninfo_to_dict(database_url).get("password")
-            _create_roles_and_schemas(connection, str(password) if password else None, iam_authentication)
+    # Concurrent deployments wait for each other: the session's lock goes with this connection.
+    with psycopg.connect(database_url, autocommit=True) as administrator:
+        administrator.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        _create_roles_and_schemas(administrator, iam_authentication)
+        with engine.connect() as connection:
             return [_migrate_schema(connection, schema) for schema in SERVICES]
-        finally:
-            connection.rollback()
-            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
-            connection.commit()
 
 
-def _create_roles_and_schemas(
-    connection: sqlalchemy.Connection, password: str | None, iam_authentication: bool
-) -> None:
-    driver: Any = connection.connection.driver_connection
-    with driver.transaction():
+def _create_roles_and_schemas(connection: psycopg.Connection, iam_authentication: bool) -> None:
+    password = connection.info.password
+    with connection.transaction():
         for extension in EXTENSIONS:
-            driver.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
+            connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
         for service in SERVICES:
             name = sql.Identifier(service)
-            if driver.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (service,)).fetchone() is None:
-                driver.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (service,)).fetchone() is None:
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
             if password:
-                driver.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
             if iam_authentication:
-                driver.execute(sql.SQL("GRANT rds_iam TO {}").format(name))
+                connection.execute(sql.SQL("GRANT rds_iam TO {}").format(name))
             # The administrator of a managed database is no superuser: it must be a member to hand over ownership.
-            driver.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
-            driver.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0}").format(name))
-            driver.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(name))
-        driver.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-    connection.rollback()
+            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0}").format(name))
+            connection.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC").format(name))
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
 def _migrate_schema(connection: sqlalchemy.Connection, schema: str) -> MigratedSchema:
