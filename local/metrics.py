@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -132,13 +132,16 @@ class _Families(Collector):
         self._kinds: dict[str, Kind] = {}
         self._series: dict[str, set[tuple[tuple[str, str], ...]]] = {}
 
-    def observe(self, name: str, unit: str, labels: Mapping[str, str], values: Iterable[float]) -> bool:
-        """Record the values; False when a limit forbids it or the metric was something else before."""
-        name = name.removesuffix("_total") if unit == "Count" else name  # the library adds it
+    def observe(self, name: str, unit: str, labels: Mapping[str, str], values: Sequence[float]) -> bool:
+        """Record the values; False when a limit forbids it or they contradict what the metric is."""
+        kind = _kind(unit)
+        if kind == "counter":
+            name = f"{name.removesuffix('_total')}_total"
+            if not all(value >= 0 for value in values):
+                return False
         if name not in self._families and len(self._families) >= self._maximum_metrics:
             return False
-        kind = self._kinds.setdefault(name, _kind(unit))
-        if kind != _kind(unit):
+        if self._kinds.setdefault(name, kind) != kind:
             return False
         ordered = tuple(sorted(labels.items()))
         series = self._series.setdefault(name, set())

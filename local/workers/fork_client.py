@@ -72,8 +72,15 @@ class ForkedProcess:
 class ForkServer:
     """The fork server process and the connection to it."""
 
-    def __init__(self, *, pids: PidRegistry | None = None, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        *,
+        preload: Sequence[str] = fork_server.LIBRARIES,
+        pids: PidRegistry | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.pid: int | None = None
+        self._preload = preload
         self._pids = pids
         self._report = report
         self._ready = asyncio.Event()
@@ -150,7 +157,7 @@ class ForkServer:
             ours.setblocking(False)
             with theirs:
                 server = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", str(SCRIPT), str(theirs.fileno()), str(os.getpid())),
+                    *(sys.executable, "-I", str(SCRIPT), str(theirs.fileno()), str(os.getpid()), *self._preload),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     env=SERVER_ENVIRONMENT,

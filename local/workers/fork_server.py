@@ -1,8 +1,8 @@
 """The fork server: a process with the third-party libraries loaded that forks one execution environment per request.
 
-It runs as a script of its own (`python -I fork_server.py <control fd> <parent pid>`), never as a module of the
-package: what a function starts from must be the interpreter and third-party libraries and nothing of ours. It stays
-single-threaded, because only the forking thread survives a fork.
+It runs as a script of its own (`python -I fork_server.py <control fd> <parent pid> <library>…`), never as a module
+of the package: what a function starts from must be the interpreter and third-party libraries and nothing of ours.
+It stays single-threaded, because only the forking thread survives a fork.
 
 Protocol, over a Unix stream socket, one JSON object per line:
 
@@ -63,6 +63,7 @@ LIBRARIES = (
     "psycopg.rows",
     "psycopg.types.json",
     "pydantic.networks",
+    "pydantic.v1",
     "redis",
     "simplejson",
     "snapshot_restore_py",
@@ -213,17 +214,17 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def import_libraries() -> list[str]:
-    """Import what functions use; returns the names that could not be imported."""
+def import_libraries(names: list[str]) -> list[str]:
+    """Import these modules; returns the names of those that cannot be imported."""
     missing = []
-    for name in LIBRARIES:
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
-    if "boto3" not in missing:
+    if (boto3 := sys.modules.get("boto3")) is not None:
         # The first client imports most of botocore (endpoints, signers, parsers, retries).
-        importlib.import_module("boto3").Session("none", "none", region_name="us-east-1").client("sqs")
+        boto3.Session("none", "none", region_name="us-east-1").client("sqs")
     return missing
 
 
@@ -274,7 +275,7 @@ def main() -> None:
     # the children (see the documentation of gc.freeze).
     gc.disable()
     server = ForkServer(socket.socket(fileno=control))
-    missing = import_libraries()
+    missing = import_libraries(sys.argv[3:])
     base_path = third_party_path()
     gc.freeze()
     server.send({"ready": True, "missing": missing})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -171,5 +171,4 @@ class LogSink:
 
 
 def _timestamp() -> bytes:
-    now = time.time()
-    return b"%s.%03dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode(), int(now % 1 * 1000))
+    return datetime.now(UTC).isoformat(timespec="milliseconds")[:23].encode() + b"Z"

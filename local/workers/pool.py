@@ -19,11 +19,6 @@ from local.workers.environment import (
 )
 from local.workers.invocation import TooManyRequestsError, WorkersStoppedError
 
-# "The Init phase is limited to 10 seconds. If all three tasks do not complete within 10 seconds, Lambda retries the
-# Init phase at the time of the first function invocation with the configured function timeout."
-# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-INIT_SECONDS = 10.0
-
 Launch = Callable[[Function, EnvironmentListener], ExecutionEnvironment]
 
 
@@ -54,12 +49,14 @@ class Pool:
         observer: PoolObserver | None,
         maximum_environments: int,
         idle_seconds: float,
+        init_seconds: float,
     ) -> None:
         self.function = function
         self._launch = launch
         self._observer = observer
         self._maximum_environments = maximum_environments
         self._idle_seconds = idle_seconds
+        self._init_seconds = init_seconds
         self._loop = asyncio.get_running_loop()
         self._current: set[ExecutionEnvironment] = set()  # those that may take further requests
         self._outdated: set[ExecutionEnvironment] = set()  # those that only finish what they are running
@@ -172,7 +169,7 @@ class Pool:
     async def _initialise(self, environment: ExecutionEnvironment) -> None:
         """Start an environment for whichever request is first in line when it is ready, or has failed."""
         try:
-            await environment.initialise(within=INIT_SECONDS)
+            await environment.initialise(within=self._init_seconds)
         except InitTimeoutError:
             self._drop(environment)
             if (request := self._next_waiting()) is not None:

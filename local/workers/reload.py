@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,14 +22,17 @@ class CodeWatcher:
     temporary files do not count (`watchfiles.DefaultFilter`).
     """
 
-    def __init__(self, changed: Callable[[set[Path]], None]) -> None:
+    def __init__(self, changed: Callable[[set[Path]], None], report: Callable[[str], None]) -> None:
         self._changed = changed
+        self._report = report
         self._task: asyncio.Task[None] | None = None
 
     async def watch(self, directories: Iterable[Path]) -> None:
         """Watch these directories, and no longer those of an earlier call."""
         await self.stop()
         self._task = asyncio.create_task(self._watch(frozenset(directories)), name="code watcher")
+        self._task.add_done_callback(self._ended)
+        await asyncio.sleep(0)  # the task begins to watch before it first waits: no change from here on is missed
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -36,24 +40,29 @@ class CodeWatcher:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report(f"code is no longer watched: {error}")  # the system's limit on watches, most often
+
     async def _watch(self, directories: frozenset[Path]) -> None:
         resolved = {directory.resolve(): directory for directory in directories}
         while True:
             watched = _identities(resolved)
             if not watched:
                 await asyncio.sleep(REPLACED_CHECK_MS / 1000)
-            async for changes in watchfiles.awatch(
-                *watched, yield_on_timeout=True, rust_timeout=REPLACED_CHECK_MS, raise_interrupt=False
-            ):
-                files = [Path(path) for _, path in changes]
-                touched = {directory for directory in resolved if any(file.is_relative_to(directory) for file in files)}
-                now = _identities(resolved)
-                touched |= {directory for directory, _ in now.items() ^ watched.items()}
-                if touched:
-                    _forget_bytecode(files)
-                    self._changed({resolved[directory] for directory in touched})
-                if now != watched:
-                    break
+                continue
+            changes = watchfiles.awatch(*watched, yield_on_timeout=True, rust_timeout=REPLACED_CHECK_MS)
+            async with contextlib.aclosing(changes):
+                async for batch in changes:
+                    files = [Path(path) for _, path in batch]
+                    now = _identities(resolved)
+                    touched = {path for path in resolved if any(file.is_relative_to(path) for file in files)}
+                    touched |= {path for path, _ in now.items() ^ watched.items()}
+                    if touched:
+                        _forget_bytecode(files)
+                        self._changed({resolved[path] for path in touched})
+                    if now != watched:
+                        break
 
 
 def _identities(directories: Iterable[Path]) -> dict[Path, int]:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from local.application import Function
 from local.workers.environment import EnvironmentListener, ExecutionEnvironment, Log, Request
 from local.workers.fork_client import ForkServer, PidRegistry
+from local.workers.fork_server import LIBRARIES
 from local.workers.invocation import MAXIMUM_REQUEST_BYTES, FunctionNotFoundError, Invocation, PayloadTooLargeError
 from local.workers.pool import Pool, PoolObserver
 from local.workers.reload import CodeWatcher
+
+# "The Init phase is limited to 10 seconds. If all three tasks do not complete within 10 seconds, Lambda retries the
+# Init phase at the time of the first function invocation with the configured function timeout."
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+INIT_SECONDS = 10.0
 
 
 class Workers:
@@ -23,6 +29,8 @@ class Workers:
     log(function, line): gets every line an environment writes and Lambda's own, without the line break.
     maximum_environments: at most so many per function; further invocations wait in order of arrival.
     idle_seconds: an environment unused for so long is retired.
+    init_seconds: an initialisation that takes longer is repeated within the invocation, on the function's timeout.
+    preload: the modules every environment starts with, already imported.
     report(sentence): what a developer should know (code reloaded, fork server restarted).
     pids: where the fork server's pid is recorded while it runs; all other processes end with it.
     observer: counts invocations, throttles and environments.
@@ -39,6 +47,8 @@ class Workers:
         log: Log = lambda _function, _line: None,
         maximum_environments: int = 8,
         idle_seconds: float = 300,
+        init_seconds: float = INIT_SECONDS,
+        preload: Sequence[str] = LIBRARIES,
         report: Callable[[str], None] = lambda _: None,
         pids: PidRegistry | None = None,
         observer: PoolObserver | None = None,
@@ -49,11 +59,12 @@ class Workers:
         self._log = log
         self._maximum_environments = maximum_environments
         self._idle_seconds = idle_seconds
+        self._init_seconds = init_seconds
         self._report = report
         self._observer = observer
         self._pools: dict[str, Pool] = {}
-        self._fork_server = ForkServer(pids=pids, report=report)
-        self._watcher = CodeWatcher(self._code_changed) if watch else None
+        self._fork_server = ForkServer(preload=preload, pids=pids, report=report)
+        self._watcher = CodeWatcher(self._code_changed, report) if watch else None
         self._rewatch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -130,6 +141,7 @@ class Workers:
                 observer=self._observer,
                 maximum_environments=self._maximum_environments,
                 idle_seconds=self._idle_seconds,
+                init_seconds=self._init_seconds,
             )
         return pool
 
