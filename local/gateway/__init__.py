@@ -10,7 +10,7 @@ from local.gateway.connections import Connection, Connections, SlowConsumerError
 from local.gateway.gateway import AsgiApp, Gateway
 from local.gateway.integration import FunctionInvoker
 from local.gateway.limits import Limits
-from local.gateway.server import PortInUseError, serve
+from local.gateway.server import PortInUseError, serve, serve_app
 
 __all__ = [
     "AsgiApp",
@@ -22,4 +22,5 @@ __all__ = [
     "PortInUseError",
     "SlowConsumerError",
     "serve",
+    "serve_app",
 ]

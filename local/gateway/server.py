@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
 
-from local.gateway.gateway import Gateway
+from local.gateway.gateway import AsgiApp, Gateway
 from local.gateway.limits import MAXIMUM_MESSAGE_BYTES
 
 _GRACEFUL_SHUTDOWN_SECONDS = 5
@@ -37,14 +37,24 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve(gateway: Gateway, host: str = "127.0.0.1", port: int = 8080) -> AsyncIterator[int]:
-    """Serve while the context is open; gives the port, which is a free one for `port=0`.
+    """Serve a gateway while the context is open; gives the port, which is a free one for `port=0`.
 
     On leaving, WebSockets are closed with 1001 and requests in progress get 5 seconds to finish. Raises
     PortInUseError, and OSError for an address that is not this machine's.
     """
+    async with serve_app(gateway, host, port) as served_port:
+        try:
+            yield served_port
+        finally:
+            await gateway.close_connections()
+
+
+@contextlib.asynccontextmanager
+async def serve_app(app: AsgiApp, host: str, port: int) -> AsyncIterator[int]:
+    """Serve any ASGI application while the context is open; see `serve`."""
     listener = _listen(host, port)
     config = uvicorn.Config(
-        gateway,
+        app,
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=MAXIMUM_MESSAGE_BYTES,
@@ -64,7 +74,6 @@ async def serve(gateway: Gateway, host: str = "127.0.0.1", port: int = 8080) -> 
             await asyncio.sleep(0.005)
         yield listener.getsockname()[1]
     finally:
-        await gateway.close_connections()
         server.should_exit = True
         await serving
 

@@ -1,0 +1,35 @@
+"""`python -m local <command>`: the platform on one machine, and its tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "dev": "run the whole platform",
+    "import-ics": "publish the events of an iCalendar file through the API",
+    "openapi": "print the OpenAPI document of the REST API",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code. Only that command's module is loaded."""
+    listing = "\n".join(f"  {command:<12} {text}" for command, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m local",
+        description=f"The platform on one machine.\n\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of the above; each has its own --help")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    module = import_module(f"local.commands.{chosen.command.replace('-', '_')}")
+    command = argparse.ArgumentParser(prog=f"python -m local {chosen.command}", description=COMMANDS[chosen.command])
+    module.add_arguments(command)
+    result: int = module.run(command.parse_args(chosen.rest))
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

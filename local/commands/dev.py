@@ -1,0 +1,132 @@
+"""Runs the whole platform until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from local.engines import EngineError, EngineEvent
+from local.gateway import PortInUseError
+from local.openapi import template_directory
+from local.platform import Platform, PlatformSettings, running
+from local.template import TemplateError
+
+console = Console(highlight=False)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8080), help="default: $PORT or 8080")
+    parser.add_argument("--state", type=Path, default=template_directory() / ".local", help="default: .local")
+    parser.add_argument(
+        "--no-demo",
+        action="store_true",
+        default=os.environ.get("DEMO") == "0",
+        help="leave an empty database empty (also DEMO=0)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    _allow_many_files()
+    try:
+        return uvloop.run(_run(options))
+    except (EngineError, TemplateError, PortInUseError) as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True, markup=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _run(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    settings = PlatformSettings(root=template_directory(), state=options.state.resolve(), port=options.port)
+    starting = asyncio.create_task(_serve(settings, options, began, stop))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        console.print("\nStopping")
+        if not await _finished(starting, within=20):
+            starting.cancel()
+            await asyncio.wait([starting])
+    stopped.cancel()
+    if starting.cancelled():
+        return 130
+    starting.result()
+    return 0
+
+
+async def _finished(task: asyncio.Task[None], *, within: float) -> bool:
+    await asyncio.wait([task], timeout=within)
+    return task.done()
+
+
+async def _serve(settings: PlatformSettings, options: argparse.Namespace, began: float, stop: asyncio.Event) -> None:
+    async with running(settings, engine_event=_print_engine_event, say=_print) as platform:
+        if not options.no_demo:
+            await _load_demo(platform)
+        _print_addresses(platform, time.monotonic() - began)
+        await stop.wait()
+
+
+async def _load_demo(platform: Platform) -> None:
+    from local.commands.demo import load_with_progress
+
+    if await asyncio.to_thread(load_with_progress, platform.endpoints.postgres, platform.application, console):
+        platform.wake_relay()
+
+
+def _print(text: str) -> None:
+    console.print(f"  [dim]{text}[/dim]", soft_wrap=True)
+
+
+def _print_engine_event(event: EngineEvent) -> None:
+    match event.kind:
+        case "ready":
+            console.print(f"  [green]✓[/green] {event.engine:<12} {event.address}  [dim]{event.seconds:.1f} s[/dim]")
+        case "external":
+            console.print(f"  [green]✓[/green] {event.engine:<12} {event.address}  [dim]as the environment says[/dim]")
+        case "died":
+            console.print(f"  [red]✗[/red] {event.engine} died: {event.detail}", soft_wrap=True)
+        case "restarted":
+            console.print(f"  [green]✓[/green] {event.engine:<12} is back")
+        case "failed":
+            console.print(f"  [red]✗[/red] {event.engine} does not stay up: {event.detail}", soft_wrap=True)
+
+
+def _print_addresses(platform: Platform, seconds: float) -> None:
+    gateway = platform.addresses.gateway
+    console.print(f"\n[bold]Events Platform[/bold] is ready after {seconds:.1f} s. Ctrl-C stops it.\n")
+    rows = [
+        ("REST", f"{gateway}/v1/search/events?q=jazz"),
+        ("WebSocket", platform.addresses.websocket),
+        ("API docs", f"{gateway}/docs"),
+        ("Metrics", f"{gateway}/metrics"),
+        ("NATS", platform.addresses.nats),
+        ("AWS endpoint", platform.addresses.aws),
+        ("All addresses", str(platform.settings.state / "endpoints.json")),
+        ("Logs", str(platform.settings.state / "logs")),
+    ]
+    for name, value in rows:
+        console.print(f"  {name:<14} {value}", soft_wrap=True)
+    console.print()
+    sys.stdout.flush()
+
+
+def _allow_many_files() -> None:
+    """A socket, a listener and two pipes per execution environment soon pass the usual limit of 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

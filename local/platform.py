@@ -1,0 +1,323 @@
+"""The platform on one machine, assembled: engines, control plane, workers, triggers and gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from prometheus_client.core import GaugeMetricFamily
+from psycopg.conninfo import conninfo_to_dict
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from eventsplatform.operations.migrate import migrate
+from local.application import REGION, Application
+from local.control_plane import ControlPlane, provision
+from local.engines import Endpoints, EngineEvent, Engines
+from local.engines.pids import PidRegistry
+from local.gateway import AsgiApp, Gateway, serve, serve_app
+from local.gateway.documentation import swagger_ui
+from local.metrics import EmfMetrics, LambdaMetrics
+from local.refill import Refill
+from local.template import read_application
+from local.triggers import Triggers, ensure_topics
+from local.workers import Workers
+from local.workers.logs import LogSink
+
+HOST = "127.0.0.1"
+RELAY_FUNCTION = "RelayOutboxFunction"
+REBUILD_SEARCH = "RebuildSearch"
+ADMINISTRATOR_SECRET = "database-administrator"  # noqa: S105  its name
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+
+
+@dataclass(frozen=True)
+class PlatformSettings:
+    """Where the platform's template and state are, where it listens, and how its functions run."""
+
+    root: Path
+    state: Path
+    port: int = 8080
+    host: str = HOST
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    maximum_environments: int = 8
+    watch: bool = True
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """What `.local/endpoints.json` holds while the platform runs."""
+
+    gateway: str
+    websocket: str
+    postgres: str
+    redis: str
+    kafka: str
+    nats: str
+    opensearch: str
+    aws: str
+
+
+class Platform:
+    """A running platform; `running` makes one."""
+
+    def __init__(
+        self,
+        settings: PlatformSettings,
+        engines: Engines,
+        endpoints: Endpoints,
+        application: Application,
+        workers: Workers,
+        triggers: Triggers,
+        addresses: Addresses,
+    ) -> None:
+        self.settings = settings
+        self.engines = engines
+        self.endpoints = endpoints
+        self.application = application
+        self.workers = workers
+        self.triggers = triggers
+        self.addresses = addresses
+
+    def wake_relay(self) -> None:
+        """Relay every shard of the outbox now. Must be called on the event loop."""
+        self.triggers.asynchronous.submit(RELAY_FUNCTION, b"{}")
+
+    async def rebuild_search(self) -> None:
+        """Start the state machine that indexes the catalog anew."""
+
+        def start() -> None:
+            machine = f"arn:aws:states:{REGION}:000000000000:stateMachine:{REBUILD_SEARCH}"
+            aws_client("stepfunctions", self.endpoints.aws).start_execution(stateMachineArn=machine)
+
+        await asyncio.to_thread(start)
+
+
+@asynccontextmanager
+async def running(
+    settings: PlatformSettings,
+    *,
+    engine_event: Callable[[EngineEvent], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Platform]:
+    """The whole platform while the context is open. Raises EngineError, TemplateError or PortInUseError."""
+    state = settings.state
+    state.mkdir(parents=True, exist_ok=True)
+    loop = asyncio.get_running_loop()
+    returned: asyncio.Queue[str] = asyncio.Queue()
+
+    def on_engine_event(event: EngineEvent) -> None:
+        engine_event(event)
+        if event.kind == "restarted":
+            returned.put_nowait(event.engine)
+
+    async with AsyncExitStack() as stack:
+        engines = Engines(state, environment=settings.environment, report=on_engine_event)
+        metrics = EmfMetrics()
+        sink = LogSink(state / "logs" / "functions", observe=metrics.observe)
+        stack.callback(sink.close)
+        functions_environment: dict[str, str] = {
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            **CREDENTIALS,
+        }
+        endpoints = await engines.start()
+        stack.push_async_callback(engines.stop)
+        functions_environment["AWS_ENDPOINT_URL"] = endpoints.aws
+
+        await asyncio.to_thread(migrate, endpoints.postgres)
+        application = await asyncio.to_thread(_read_application, settings, endpoints)
+        await asyncio.to_thread(ensure_topics, endpoints.kafka, _topics(application))
+
+        workers = Workers(
+            application.functions,
+            environment=functions_environment,
+            log=sink,
+            maximum_environments=settings.maximum_environments,
+            report=say,
+            pids=PidRegistry(state / "pids.json"),
+            observer=LambdaMetrics(metrics.registry),
+            watch=settings.watch,
+        )
+        await workers.start()
+        stack.push_async_callback(workers.stop)
+
+        triggers = Triggers(application, workers, aws_endpoint=endpoints.aws, bootstrap_servers=endpoints.kafka)
+        control_plane = ControlPlane(application.functions, workers, triggers.asynchronous, upstream=endpoints.moto)
+        stack.push_async_callback(control_plane.close)
+        if endpoints.aws != endpoints.moto:
+            await stack.enter_async_context(serve_app(control_plane, HOST, urlsplit(endpoints.aws).port or 80))
+        await _provision(application, endpoints, state)
+        await triggers.start()
+        stack.push_async_callback(triggers.stop)
+        metrics.registry.register(_TriggerMetrics(triggers))
+
+        gateway = Gateway(application, workers, extras=_extras(settings, metrics))
+        port = await stack.enter_async_context(serve(gateway, settings.host, settings.port))
+        addresses = _addresses(endpoints, settings.host, port)
+        (state / "endpoints.json").write_text(json.dumps(asdict(addresses), indent=2) + "\n")
+        stack.callback((state / "endpoints.json").unlink, missing_ok=True)
+
+        platform = Platform(settings, engines, endpoints, application, workers, triggers, addresses)
+        refill = Refill(
+            endpoints.postgres,
+            state,
+            lag=triggers.kafka_lag,
+            relay=lambda: loop.call_soon_threadsafe(platform.wake_relay),
+        )
+        await _refill_at_start(platform, refill, say)
+        for task in (refill.watch(), _refill_returned(platform, refill, returned, say)):
+            stack.push_async_callback(_cancelled, loop.create_task(task))
+        yield platform
+
+
+def aws_client(service: str, endpoint: str) -> Any:
+    """A boto3 client of the local control plane."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        config=Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}),
+    )
+
+
+def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, object]:
+    """What the template's parameters and nested stacks are on this machine."""
+    return {
+        "NatsUrl": endpoints.nats,
+        "WebSocketCallbackUrl": callback_url,
+        "Data": {
+            "Outputs.DatabaseUrl": endpoints.postgres,
+            "Outputs.DatabaseIamAuthentication": "false",
+            "Outputs.DatabaseAdminSecretArn": ADMINISTRATOR_SECRET,
+            "Outputs.RedisUrl": endpoints.redis,
+            "Outputs.OpenSearchUrl": endpoints.opensearch,
+            "Outputs.OpenSearchSigned": "false",
+        },
+        "Messaging": {
+            "Outputs.KafkaBootstrapServers": endpoints.kafka,
+            "Outputs.KafkaIamAuthentication": "false",
+            "Outputs.KafkaClusterArn": f"arn:aws:kafka:{REGION}:000000000000:cluster/local/1",
+        },
+    }
+
+
+def _read_application(settings: PlatformSettings, endpoints: Endpoints) -> Application:
+    overrides = template_overrides(endpoints, f"http://{settings.host}:{settings.port}")
+    return read_application(settings.root / "template.yaml", overrides=overrides, aws_endpoint=endpoints.aws)
+
+
+async def _provision(application: Application, endpoints: Endpoints, state: Path) -> None:
+    """The template's resources, and the one secret that RDS itself would keep."""
+    await provision(application, endpoints.aws, state=state)
+    administrator = conninfo_to_dict(endpoints.postgres)
+    secret = json.dumps({"username": administrator["user"], "password": administrator.get("password", "")})
+
+    def put() -> None:
+        secrets = aws_client("secretsmanager", endpoints.aws)
+        try:
+            secrets.create_secret(Name=ADMINISTRATOR_SECRET, SecretString=secret)
+        except secrets.exceptions.ResourceExistsException:
+            secrets.put_secret_value(SecretId=ADMINISTRATOR_SECRET, SecretString=secret)
+
+    await asyncio.to_thread(put)
+
+
+def _topics(application: Application) -> list[str]:
+    return sorted({topic for mapping in application.kafka_mappings for topic in mapping.topics})
+
+
+def _addresses(endpoints: Endpoints, host: str, port: int) -> Addresses:
+    return Addresses(
+        gateway=f"http://{host}:{port}",
+        websocket=f"ws://{host}:{port}/ws",
+        postgres=endpoints.postgres,
+        redis=endpoints.redis,
+        kafka=endpoints.kafka,
+        nats=endpoints.nats,
+        opensearch=endpoints.opensearch,
+        aws=endpoints.aws,
+    )
+
+
+def _extras(settings: PlatformSettings, metrics: EmfMetrics) -> dict[str, AsgiApp]:
+    async def metrics_page(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(metrics.render(), media_type="text/plain; version=0.0.4")(scope, receive, send)
+
+    async def openapi_page(scope: Scope, receive: Receive, send: Send) -> None:
+        document = await asyncio.to_thread(_openapi, settings.root)
+        await Response(document, media_type="application/json")(scope, receive, send)
+
+    extras: dict[str, Any] = {"/metrics": metrics_page, "/openapi.json": openapi_page, "/docs/": swagger_ui()}
+    if (web := settings.root / "web").is_dir():
+        extras["/app/"] = StaticFiles(directory=web, html=True)
+    return extras
+
+
+def _openapi(root: Path) -> bytes:
+    """Made in a process of its own: it loads every function, which this one must not keep."""
+    command = [sys.executable, "-m", "local", "openapi"]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=30).stdout
+
+
+async def _refill_at_start(platform: Platform, refill: Refill, say: Callable[[str], None]) -> None:
+    """Embedded Kafka and OpenSearch begin empty; external ones keep what they have."""
+    statuses = platform.engines.statuses()
+    if statuses["kafka"].state != "external":
+        count = await asyncio.to_thread(refill.republish)
+        if count:
+            say(f"sending {count} messages again to the new Kafka broker")
+    if statuses["opensearch"].state != "external":
+        await platform.rebuild_search()
+
+
+async def _refill_returned(
+    platform: Platform, refill: Refill, returned: asyncio.Queue[str], say: Callable[[str], None]
+) -> None:
+    """Whenever an engine has come back empty."""
+    while True:
+        engine = await returned.get()
+        if engine == "kafka":
+            await asyncio.to_thread(ensure_topics, platform.endpoints.kafka, _topics(platform.application))
+            count = await asyncio.to_thread(refill.republish)
+            say(f"kafka came back empty: sending {count} messages again")
+        elif engine == "opensearch":
+            await platform.rebuild_search()
+            say("opensearch came back empty: indexing the catalog again")
+        elif engine == "aws":
+            await _provision(platform.application, platform.endpoints, platform.settings.state)
+            say("the AWS control plane came back empty: its resources were created again")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+class _TriggerMetrics:
+    """The triggers' statistics, and how far each consumer lags behind."""
+
+    def __init__(self, triggers: Triggers) -> None:
+        self._triggers = triggers
+
+    def collect(self) -> Any:
+        figures = GaugeMetricFamily("trigger_statistics", "Totals by trigger", labels=["kind", "name", "figure"])
+        for kind, each in self._triggers.statistics().items():
+            for name, statistics in each.items():
+                for figure, value in statistics.items():
+                    figures.add_metric([kind, name, figure], value)
+        yield figures
