@@ -6,6 +6,7 @@ Invoke API, and passes the rest on.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ PROGRAM = "import logging, moto.server; logging.getLogger('werkzeug').setLevel('
 class Moto(Engine):
     name = "aws"
     variable = "AWS_ENDPOINT_URL"
+    stop_signal = signal.SIGKILL  # has nothing to save, and would wait for the state machines that it executes
 
     def __init__(self, state: Path, port: int, front_port: int) -> None:
         super().__init__(state, port)
