@@ -66,6 +66,7 @@ _INERT = (
     "AWS::Backup::",
     "AWS::Budgets::",
     "AWS::CertificateManager::",
+    "AWS::CloudFormation::CustomResource",
     "AWS::CloudFront::",
     "AWS::CloudTrail::",
     "AWS::CloudWatch::",

@@ -32,7 +32,7 @@ def read_functions(stack: Stack, *, gateway_endpoint: str) -> dict[str, Function
     addresses = _gateway_addresses(stack, gateway_endpoint)
     functions: dict[str, Function] = {}
     for resource in stack.all_resources():
-        if resource.type == "AWS::Lambda::Function":
+        if resource.type == "AWS::Lambda::Function" and not _serves_deployment(resource):
             if resource.logical_id in functions:
                 raise resource.error("", "another stack declares a function of this name")
             functions[resource.logical_id] = _read_function(resource, layers, addresses)
@@ -63,6 +63,11 @@ def queue_arn(resource: Resource, property_: str, config: object) -> str | None:
     if arn is not None and not str(arn).startswith("arn:aws:sqs:"):
         raise resource.error(f"{property_}.OnFailure.Destination", f"must be the ARN of a queue, got {arn}")
     return arn
+
+
+def _serves_deployment(resource: Resource) -> bool:
+    """Code written into the template itself is a custom resource's, which CloudFormation alone calls."""
+    return "ZipFile" in (resource.properties.get("Code") or {})
 
 
 def _read_function(resource: Resource, layers: Mapping[object, Path], addresses: Mapping[str, str]) -> Function:
