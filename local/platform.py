@@ -137,12 +137,8 @@ async def running(
         stack.push_async_callback(engines.stop)
         functions_environment["AWS_ENDPOINT_URL"] = endpoints.aws
 
-        await asyncio.to_thread(migrate, endpoints.postgres)
-        application = await asyncio.to_thread(_read_application, settings, endpoints)
-        await asyncio.to_thread(ensure_topics, endpoints.kafka, _topics(application))
-
         workers = Workers(
-            application.functions,
+            {},
             environment=functions_environment,
             log=sink,
             maximum_environments=settings.maximum_environments,
@@ -151,15 +147,23 @@ async def running(
             observer=LambdaMetrics(metrics.registry),
             watch=settings.watch,
         )
-        await workers.start()
         stack.push_async_callback(workers.stop)
+        application, _, _ = await asyncio.gather(
+            asyncio.to_thread(_read_application, settings, endpoints),
+            asyncio.to_thread(migrate, endpoints.postgres),
+            workers.start(),
+        )
+        workers.update(application.functions)
 
         triggers = Triggers(application, workers, aws_endpoint=endpoints.aws, bootstrap_servers=endpoints.kafka)
         control_plane = ControlPlane(application.functions, workers, triggers.asynchronous, upstream=endpoints.moto)
         stack.push_async_callback(control_plane.close)
         if endpoints.aws != endpoints.moto:
             await stack.enter_async_context(serve_app(control_plane, HOST, urlsplit(endpoints.aws).port or 80))
-        await _provision(application, endpoints, state)
+        await asyncio.gather(
+            _provision(application, endpoints, state),
+            asyncio.to_thread(ensure_topics, endpoints.kafka, _topics(application)),
+        )
         await triggers.start()
         stack.push_async_callback(triggers.stop)
         metrics.registry.register(_TriggerMetrics(triggers))

@@ -69,7 +69,10 @@ class Refill:
         since = self._watermark()
         with psycopg.connect(self._database_url, autocommit=True) as connection:
             cursor = connection.execute(
-                "UPDATE messaging.outbox SET published_at = NULL WHERE published_at >= coalesce(%s, '-infinity')",
+                """
+                UPDATE messaging.outbox SET published_at = NULL
+                 WHERE published_at >= coalesce(%s::timestamptz, '-infinity')
+                """,
                 (since - MARGIN if since else None,),
             )
         self._relay()

@@ -158,16 +158,12 @@ class TokenSettings:
 
 @dataclass(frozen=True)
 class OutboxSettings:
-    relay_function: str
     shards: int
 
     @classmethod
     @cache
     def from_environment(cls) -> OutboxSettings:
-        return cls(
-            relay_function=read_setting("OUTBOX_RELAY_FUNCTION", str),
-            shards=read_setting("OUTBOX_SHARDS", int, default=4, allowed="a whole number from 1"),
-        )
+        return cls(shards=read_setting("OUTBOX_SHARDS", int, default=4, allowed="a whole number from 1"))
 
 
 @dataclass(frozen=True)

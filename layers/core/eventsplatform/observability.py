@@ -24,9 +24,15 @@ logger = Logger(utc=True, use_rfc3339=True)
 
 
 def begin_invocation(*, traceparent: str | None, **keys: Any) -> None:
-    """Join the caller's trace and put its id and `keys` on every log line of this invocation."""
-    trace = continue_trace(traceparent)
-    logger.append_keys(trace_id=trace.trace_id, **keys)
+    """Join the caller's trace and put its id and `keys`, in place of the last invocation's, on every log line."""
+    logger.structure_logs(trace_id=continue_trace(traceparent).trace_id, **keys)
+
+
+@contextmanager
+def handling_message(traceparent: str, **keys: Any) -> Iterator[None]:
+    """Join the trace of one message of a batch; its id and `keys` stand on the log lines within."""
+    with logger.append_context_keys(trace_id=continue_trace(traceparent).trace_id, **keys):
+        yield
 
 
 def emit_metric(name: str, value: float, *, unit: MetricUnit = MetricUnit.Count, **dimensions: str) -> None:

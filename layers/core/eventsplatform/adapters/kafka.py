@@ -19,7 +19,7 @@ DELIVERY_TIMEOUT_SECONDS = 10.0
 @dataclass(frozen=True)
 class KafkaMessage:
     topic: str
-    key: str
+    key: str | bytes
     value: bytes
     headers: Mapping[str, str]
 

@@ -3,7 +3,8 @@
 A partition stops at its first failure, and that record and every later one of the partition are
 reported, so Lambda delivers them again in order; Powertools' own Kafka processor carries on past a
 failure and would reorder. A message that can never succeed (PoisonMessageError) goes to the group's
-dead-letter topic and counts as done. Delivery is at least once: every consumer must be idempotent.
+dead-letter topic and counts as done; the rest of its partition carries on. Delivery is at least once:
+every consumer must be idempotent.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from eventsplatform.config import read_setting
 from eventsplatform.errors import PoisonMessageError
+from eventsplatform.messaging.dead_letters import coordinates
 from eventsplatform.messaging.envelope import Message
-from eventsplatform.observability import begin_invocation, emit_metric, logger
+from eventsplatform.observability import begin_invocation, emit_metric, handling_message, logger
 
 Record = Mapping[str, Any]
 # How many messages, from the first on, are done; and what stopped the rest, if anything did.
@@ -30,13 +32,7 @@ def kafka_consumer(consume: Callable[[Message], None]) -> Any:
     """Make a Lambda handler that hands `consume` one message at a time."""
 
     def one_by_one(messages: Sequence[Message]) -> Outcome:
-        for done, message in enumerate(messages):
-            begin_invocation(traceparent=message.traceparent, message_id=message.id, message_type=message.type)
-            try:
-                consume(message)
-            except Exception as error:
-                return done, error
-        return len(messages), None
+        return _one_by_one(consume, messages)
 
     return _handler(one_by_one)
 
@@ -44,23 +40,44 @@ def kafka_consumer(consume: Callable[[Message], None]) -> Any:
 def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int]) -> Any:
     """Make a Lambda handler that hands `consume` a partition's messages at once.
 
-    `consume` returns how many, from the first on, are done; when it raises, none is.
+    `consume` returns how many, from the first on, are done; when it raises, none is. When one of the
+    messages is poison, they are handed over again, each alone, to find out which.
     """
 
+    def consume_alone(message: Message) -> None:
+        if consume([message]) != 1:
+            raise IncompleteBatchError
+
     def all_at_once(messages: Sequence[Message]) -> Outcome:
-        begin_invocation(traceparent=messages[0].traceparent, message_id=messages[0].id)
-        try:
-            done = consume(messages)
-        except Exception as error:
-            return 0, error
-        return done, None
+        with handling_message(messages[0].traceparent, message_id=messages[0].id):
+            try:
+                done = consume(messages)
+            except PoisonMessageError:
+                return _one_by_one(consume_alone, messages)
+            except Exception as error:
+                return 0, error
+        return done, None if done == len(messages) else IncompleteBatchError()
 
     return _handler(all_at_once)
 
 
+class IncompleteBatchError(RuntimeError):
+    """The consumer stopped before the end of the batch, for a reason that it has logged."""
+
+
+def _one_by_one(consume: Callable[[Message], None], messages: Sequence[Message]) -> Outcome:
+    for done, message in enumerate(messages):
+        with handling_message(message.traceparent, message_id=message.id, message_type=message.type):
+            try:
+                consume(message)
+            except Exception as error:
+                return done, error
+    return len(messages), None
+
+
 def _handler(consume: Callable[[Sequence[Message]], Outcome]) -> Any:
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        logger.append_keys(function_request_id=context.aws_request_id)
+        begin_invocation(traceparent=None, function_request_id=context.aws_request_id)
         failures: list[dict[str, Any]] = []
         for partition, records in event["records"].items():
             done = _consume_partition(records, consume)
@@ -84,13 +101,16 @@ def _consume_partition(records: Sequence[Record], consume: Callable[[Sequence[Me
         if messages:
             done, stopped_by = consume(messages)
             position += done
-            if done < len(messages):
-                error = stopped_by or RuntimeError("the consumer stopped early")
+            error = stopped_by or error
         if error is None:
             continue
         if not isinstance(error, PoisonMessageError):
             emit_metric("consumer_failures_total", 1, topic=topic)
-            logger.error("a message failed; its partition stops here", exc_info=error)
+            logger.error(
+                "a message failed; its partition stops here",
+                exc_info=error,
+                extra={"coordinates": coordinates(records[position])},
+            )
             return position
         try:
             _dead_letters().put(records[position], error)

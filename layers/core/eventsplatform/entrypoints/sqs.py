@@ -9,7 +9,7 @@ import orjson
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from eventsplatform.observability import begin_invocation, logger
+from eventsplatform.observability import begin_invocation, handling_message
 
 
 def sqs_consumer(consume: Callable[[dict[str, Any]], None]) -> Any:
@@ -20,11 +20,11 @@ def sqs_consumer(consume: Callable[[dict[str, Any]], None]) -> Any:
     """
 
     def process(record: SQSRecord) -> None:
-        begin_invocation(traceparent=None, message_id=record.message_id)
-        consume(orjson.loads(record.body))
+        with handling_message("", message_id=record.message_id):
+            consume(orjson.loads(record.body))
 
     def handler(event: dict[str, Any], context: Any) -> Any:
-        logger.append_keys(function_request_id=context.aws_request_id)
+        begin_invocation(traceparent=None, function_request_id=context.aws_request_id)
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
         return process_partial_response(event=event, record_handler=process, processor=processor, context=context)
 

@@ -14,6 +14,11 @@ from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import emit_metric, logger
 
 
+def coordinates(record: Mapping[str, Any]) -> str:
+    """Where a record stands: `topic-partition@offset`."""
+    return f"{record['topic']}-{record['partition']}@{record['offset']}"
+
+
 class DeadLetters:
     """Writes to `<consumer group>.dlt`."""
 
@@ -23,13 +28,13 @@ class DeadLetters:
 
     def put(self, record: Mapping[str, Any], error: Exception) -> None:
         """Keep an MSK event record. Raises DependencyUnavailableError unless Kafka acknowledged it."""
-        coordinates = f"{record['topic']}-{record['partition']}@{record['offset']}"
-        logger.error("dead letter", extra={"coordinates": coordinates, "reason": str(error), "to": self._topic})
+        origin = coordinates(record)
+        logger.error("dead letter", extra={"coordinates": origin, "reason": str(error), "to": self._topic})
         message = KafkaMessage(
             topic=self._topic,
-            key=base64.b64decode(record.get("key") or "").decode(errors="replace"),
+            key=base64.b64decode(record.get("key") or ""),
             value=base64.b64decode(record.get("value") or ""),
-            headers={"dlt_origin": coordinates, "dlt_error": type(error).__name__, "dlt_reason": str(error)[:500]},
+            headers={"dlt_origin": origin, "dlt_error": type(error).__name__, "dlt_reason": str(error)[:500]},
         )
         if self._producer.send([message]) != [True]:
             raise DependencyUnavailableError("message broker")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.aws import FunctionClient
-from eventsplatform.config import OutboxSettings
+from eventsplatform.config import OutboxSettings, read_setting
 from eventsplatform.messaging.model import Change, shard_of
 from eventsplatform.observability import logger
 from eventsplatform.tracing import current_traceparent
@@ -95,5 +95,5 @@ class UnitOfWork(Generic[Store]):
 
 def unit_of_work(database: Database, store: Callable[[Connection], Store]) -> UnitOfWork[Store]:
     """The unit of work of a deployed function."""
-    settings = OutboxSettings.from_environment()
-    return UnitOfWork(database, store, RelayPoke(FunctionClient(), settings.relay_function), settings.shards)
+    poke = RelayPoke(FunctionClient(), read_setting("OUTBOX_RELAY_FUNCTION", str))
+    return UnitOfWork(database, store, poke, OutboxSettings.from_environment().shards)
