@@ -74,7 +74,7 @@ class LambdaMetrics:
         self._invocations = counter("lambda_invocations", "Invocations, failed ones included")
         self._errors = Counter("lambda_errors", "Failed invocations", ["function", "error_type"], registry=registry)
         self._throttles = counter("lambda_throttles", "Invocations refused for lack of reserved concurrency")
-        self._cold_starts = counter("lambda_cold_starts", "Invocations that waited for an initialisation")
+        self._cold_starts = counter("lambda_cold_starts", "Invocations that were the first of their environment")
         self._duration = Histogram("lambda_duration_seconds", "Time in the function", ["function"], registry=registry)
         self._init = Histogram("lambda_init_duration_seconds", "Time to initialise", ["function"], registry=registry)
         self._environments = Gauge("lambda_environments", "Execution environments", ["function"], registry=registry)

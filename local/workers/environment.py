@@ -147,6 +147,8 @@ class ExecutionEnvironment:
         if self.closed:
             return
         self.closed = True
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._process is not None and not self._process.exited.done():
             self._fork_server.kill(self._process)
         self._api.close()
@@ -158,11 +160,6 @@ class ExecutionEnvironment:
             self._output = None
         if self._memory is not None:
             self._memory.close()
-
-    async def exited(self) -> None:
-        """Wait until the process is gone."""
-        if self._process is not None:
-            await asyncio.wait((self._process.exited,))
 
     # The Runtime API's events (`RuntimeEvents`).
 
@@ -210,10 +207,10 @@ class ExecutionEnvironment:
     def _process_exited(self, exited: asyncio.Future[Exit]) -> None:
         if self.closed:
             return
-        if self._memory is not None:
-            self._memory.last = exited.result().max_rss_bytes
+        status, max_rss_bytes = exited.result().status, exited.result().max_rss_bytes
+        if self._memory is not None and max_rss_bytes is not None:
+            self._memory.last = max_rss_bytes
         self.close()
-        status = exited.result().status
         if not self._initialised.done():
             self._fail_initialisation(lambda request_id: faults.exited(request_id, status))
         elif self._request is None:
@@ -284,8 +281,6 @@ class ExecutionEnvironment:
     def _give_back(self) -> None:
         assert self._request is not None
         request, self._request = self._request, None
-        if self._deadline is not None:
-            self._deadline.cancel()
         self._listener.environment_finished(self, request, None)
 
     def _read_output(self) -> None:

@@ -144,7 +144,12 @@ class ForkServer:
         delay = FIRST_RESTART_DELAY_SECONDS
         while True:
             self._report("the fork server ended and its execution environments with it; starting it again")
-            if await self._run():
+            try:
+                was_ready = await self._run()
+            except OSError as error:
+                self._report(f"the fork server could not be started: {error}")
+                was_ready = False
+            if was_ready:
                 delay = FIRST_RESTART_DELAY_SECONDS
             else:
                 await asyncio.sleep(delay)
@@ -220,7 +225,7 @@ class ForkServer:
             raise ForkServerLostError
         line = json.dumps(message).encode() + b"\n"
         try:
-            sent = socket.send_fds(self._control, [line], descriptors)
+            sent = socket.send_fds(self._control, [line], descriptors) if descriptors else self._control.send(line)
         except ConnectionError as error:
             raise ForkServerLostError from error
         if sent < len(line):

@@ -62,6 +62,7 @@ LIBRARIES = (
     "orjson",
     "psycopg.rows",
     "psycopg.types.json",
+    "pydantic.dataclasses",
     "pydantic.networks",
     "pydantic.v1",
     "redis",
@@ -282,8 +283,9 @@ def main() -> None:
     pid = os.getpid()
     spawn = server.serve()
     server.control.close()
-    if spawn is not None:
-        become_environment(spawn, pid, base_path)
+    if spawn is None:
+        os._exit(0)  # nothing is left to do, and the interpreter would first take apart all it has imported
+    become_environment(spawn, pid, base_path)
 
 
 if __name__ == "__main__":

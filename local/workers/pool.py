@@ -132,7 +132,8 @@ class Pool:
         self._dispatch()
 
     def environment_exited(self, environment: ExecutionEnvironment) -> None:
-        self._idle.remove(environment)
+        if environment in self._idle:
+            self._idle.remove(environment)
         self._drop(environment)
 
     def _dispatch(self) -> None:
@@ -167,7 +168,10 @@ class Pool:
             start.result()
 
     async def _initialise(self, environment: ExecutionEnvironment) -> None:
-        """Start an environment for whichever request is first in line when it is ready, or has failed."""
+        """Start an environment for whichever request is first in line when it is ready, or has failed.
+
+        Lambda runs an initialisation that has failed once more before it tells the caller; here the first try counts.
+        """
         try:
             await environment.initialise(within=self._init_seconds)
         except InitTimeoutError:
@@ -179,7 +183,8 @@ class Pool:
             if (request := self._next_waiting()) is not None:
                 self._answer(request, environment.fail(request, error.fault(request.id)))
         else:
-            self._release(environment)
+            if not environment.closed:
+                self._release(environment)
             self._dispatch()
 
     async def _initialise_within_invocation(self, request: Request) -> None:

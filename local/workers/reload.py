@@ -27,12 +27,12 @@ class CodeWatcher:
         self._report = report
         self._task: asyncio.Task[None] | None = None
 
-    async def watch(self, directories: Iterable[Path]) -> None:
-        """Watch these directories, and no longer those of an earlier call."""
-        await self.stop()
+    def watch(self, directories: Iterable[Path]) -> None:
+        """Watch these directories, and no longer those of an earlier call; from the event loop's next turn on."""
+        if self._task is not None:
+            self._task.cancel()
         self._task = asyncio.create_task(self._watch(frozenset(directories)), name="code watcher")
         self._task.add_done_callback(self._ended)
-        await asyncio.sleep(0)  # the task begins to watch before it first waits: no change from here on is missed
 
     async def stop(self) -> None:
         if self._task is not None:

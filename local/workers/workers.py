@@ -63,22 +63,21 @@ class Workers:
         self._report = report
         self._observer = observer
         self._pools: dict[str, Pool] = {}
+        self._removed: list[Pool] = []  # of functions no longer in the template
         self._fork_server = ForkServer(preload=preload, pids=pids, report=report)
         self._watcher = CodeWatcher(self._code_changed, report) if watch else None
-        self._rewatch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the fork server (about a second: it loads the libraries) and watch the code."""
         await self._fork_server.start()
-        await self._watch()
+        self._watch()
+        await asyncio.sleep(0)  # the watcher's turn
 
     async def stop(self) -> None:
         """End every environment. Callers still waiting get WorkersStoppedError."""
-        if self._rewatch is not None:
-            await asyncio.gather(self._rewatch, return_exceptions=True)
         if self._watcher is not None:
             await self._watcher.stop()
-        for pool in self._pools.values():
+        for pool in (*self._pools.values(), *self._removed):
             pool.close()
         self._pools.clear()
         await self._fork_server.stop()
@@ -120,15 +119,19 @@ class Workers:
         await asyncio.gather(*(warm_one(name) for name in names))
 
     def update(self, functions: Mapping[str, Function]) -> None:
-        """Take over a changed template. Environments of changed functions finish what they are running."""
+        """Take over a changed template; call it from the event loop.
+
+        Environments of functions that have changed or are gone finish what they are running.
+        """
         previous, self._functions = self._functions, dict(functions)
         for name, pool in tuple(self._pools.items()):
             if name not in functions:
                 del self._pools[name]
+                self._removed.append(pool)
                 pool.retire()
             elif functions[name] != previous[name]:
                 pool.retire(functions[name])
-        self._rewatch = asyncio.create_task(self._watch())
+        self._watch()
 
     def _pool(self, name: str) -> Pool:
         pool = self._pools.get(name)
@@ -154,17 +157,18 @@ class Workers:
             listener=listener,
         )
 
-    async def _watch(self) -> None:
+    def _watch(self) -> None:
         if self._watcher is not None:
             functions = self._functions.values()
-            await self._watcher.watch({directory for f in functions for directory in (f.code, *f.layers)})
+            self._watcher.watch({directory for f in functions for directory in (f.code, *f.layers)})
 
     def _code_changed(self, directories: set[Path]) -> None:
         changed = [f.name for f in self._functions.values() if not directories.isdisjoint((f.code, *f.layers))]
         for name in changed:
             if name in self._pools:
                 self._pools[name].retire()
-        self._report(f"code changed: {', '.join(sorted(changed))}")
+        named = ", ".join(sorted(changed)) if len(changed) <= 3 else f"{len(changed)} functions"
+        self._report(f"code changed: {named}")
 
 
 def _new_trace_id() -> str:

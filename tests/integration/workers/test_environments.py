@@ -276,7 +276,8 @@ def test_stop_ends_every_process_and_tells_those_who_wait(run: Run, tmp_path: Pa
     event = meeting(tmp_path)
 
     async def scenario() -> int:
-        async with running(function("waits"), maximum_environments=1) as workers:
+        waits = function("waits", timeout_seconds=60)
+        async with running(waits, maximum_environments=1) as workers:
             calls = [asyncio.create_task(workers.invoke("waits", json.dumps(event).encode())) for _ in range(2)]
             pid = await begun(event)
             assert alive(pid)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local.application import Function
 from tests.integration.workers.conftest import Run
-from tests.integration.workers.harness import begun, call, function, meeting, release, running
+from tests.integration.workers.harness import begun, call, function, functions, meeting, release, running
 from tests.support.polling import eventually_async
 
 WAITS_THEN_SAYS = """
@@ -71,6 +71,24 @@ def test_a_changed_layer_replaces_the_environments_of_the_functions_that_have_it
 
             await eventually_async(replaced, what="environment with the changed layer replaced")
             assert (await call(workers, "Other"))["pid"] == pids["Other"]
+
+    run(scenario())
+
+
+def test_a_function_that_a_changed_template_adds_is_watched_as_well(run: Run, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    write(code, "old")
+
+    async def scenario() -> None:
+        async with running(function("noop"), watch=True) as workers:
+            workers.update(functions(function("added", code=code)))
+            assert await call(workers, "added") == "old"
+            write(code, "new")
+
+            async def says_new() -> bool:
+                return await call(workers, "added") == "new"
+
+            await eventually_async(says_new, what="new code")
 
     run(scenario())
 
