@@ -7,4 +7,4 @@ from eventsplatform.realtime.service import Rooms
 @kafka_consumer
 def handler(message: Message) -> None:
     """Push a message to the rooms of everyone who may see it."""
-    provide(Rooms).fan_out(message.id, message.type, message.data, message.traceparent)
+    provide(Rooms).fan_out(message)

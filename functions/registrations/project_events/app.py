@@ -8,4 +8,4 @@ from eventsplatform.registrations.service import Registrations
 @kafka_consumer
 def handler(message: Message) -> None:
     """Keep capacity and status of events as the catalog tells them."""
-    provide(Registrations).learn_event(EventPlaces.of_event(message.data))
+    provide(Registrations).learn_event(message.read(EventPlaces.of_event))

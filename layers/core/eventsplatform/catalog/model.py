@@ -120,3 +120,16 @@ class Event(BaseModel):
     @property
     def etag(self) -> str:
         return f'"{self.version}"'
+
+
+class ToldCounts(BaseModel):
+    registered: int
+    waitlisted: int
+    version: int
+
+
+class ToldRegistration(BaseModel):
+    """What the catalog reads of a message of registrations."""
+
+    event_id: int
+    counts: ToldCounts

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 Service = TypeVar("Service")
 
 
-@cache
 def provide(service: type[Service]) -> Service:
     """The execution environment's instance of `service`, built on first use."""
+    return cast(Service, _built(service))
+
+
+@cache
+def _built(service: type[Any]) -> Any:
     package = service.__module__.rpartition(".")[0]
-    return cast(Service, import_module(f"{package}.wiring").FACTORIES[service]())
+    return import_module(f"{package}.wiring").FACTORIES[service]()

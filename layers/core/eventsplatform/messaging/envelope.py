@@ -6,13 +6,15 @@ mappings filter on the value alone and the NATS binding knows no other mode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from eventsplatform.errors import PoisonMessageError
+
+T = TypeVar("T")
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
@@ -60,6 +62,13 @@ class Message:
         values = {name: str(getattr(self, name)) for name in _MIRRORED}
         headers = {f"ce_{name}": value for name, value in values.items() if value}
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
+
+    def read(self, parse: Callable[[Mapping[str, Any]], T]) -> T:
+        """What `parse` makes of the data. Raises PoisonMessageError when they are not what it expects."""
+        try:
+            return parse(self.data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PoisonMessageError(f"the data of {self.type} are not as expected: {error!r}") from error
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Message:

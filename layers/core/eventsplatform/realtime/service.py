@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import orjson
 
 from eventsplatform.identity.caller import Caller
+from eventsplatform.messaging.envelope import Message
 from eventsplatform.realtime.model import Joined, Position, Room, pushes_of
 
 
@@ -49,21 +50,22 @@ class Rooms:
         room.check(caller, self._organizer_of)
         return self._store.join(room, connection_id, since)
 
-    def fan_out(self, message_id: str, message_type: str, data: Mapping[str, Any], traceparent: str) -> int:
+    def fan_out(self, message: Message) -> int:
         """Push a platform message to everyone who may see it; the number of frames sent.
 
-        Delivering it again is harmless: a room gives a message one offset, once.
+        Delivering it again is harmless: a room gives a message one offset, once. Raises PoisonMessageError
+        for data that are not what its type promises.
         """
         sent = 0
-        for room, visible in pushes_of(message_type, data):
+        for room, visible in message.read(lambda data: list(pushes_of(message.type, data))):
             frame = {
                 "type": "message",
                 "room": room.name,
-                "event": message_type,
+                "event": message.type,
                 "data": visible,
-                "traceparent": traceparent,
+                "traceparent": message.traceparent,
             }
-            stored, connections = self._store.publish(room, message_id, frame)
+            stored, connections = self._store.publish(room, message.id, frame)
             if stored is None:
                 continue
             content = orjson.dumps(stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -97,6 +98,12 @@ class IndexedEvent(BaseModel):
 
     version: int
     document: dict[str, Any]
+
+    @classmethod
+    def of_event(cls, event: Mapping[str, Any]) -> IndexedEvent:
+        """An event as the catalog tells it. Raises ValueError for one that could not be answered to a search."""
+        FoundEvent.model_validate(event)
+        return cls(version=event["version"], document=dict(event))
 
     @property
     def id(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from eventsplatform.clock import Clock
@@ -11,7 +12,7 @@ from eventsplatform.search.model import EventQuery, IndexedEvent, SearchResults
 
 
 class EventIndex(Protocol):
-    def search(self, query: EventQuery, now: Any) -> SearchResults: ...
+    def search(self, query: EventQuery, now: datetime) -> SearchResults: ...
 
     def put(self, events: Sequence[IndexedEvent]) -> None:
         """Index each event unless a later version is there. Raises when any could not be stored."""
@@ -44,12 +45,11 @@ class EventSearch:
     def reindex_page(self, after_id: int) -> ReindexedPage:
         """Index the events that follow `after_id` in the catalog."""
         events = self._events.page(after_id)
-        self.learn_events(events)
+        self.learn_events([IndexedEvent.of_event(event) for event in events])
         return ReindexedPage(len(events), events[-1]["id"] if events else None)
 
-    def learn_events(self, events: Sequence[dict[str, Any]]) -> None:
+    def learn_events(self, events: Sequence[IndexedEvent]) -> None:
         """Project events as the catalog tells them. Drafts stay out: the index is public."""
-        indexed = [IndexedEvent(version=event["version"], document=event) for event in events]
-        public = [event for event in indexed if event.is_public]
+        public = [event for event in events if event.is_public]
         if public:
             self._index.put(public)
