@@ -41,6 +41,9 @@ DEFAULT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# Everything else is sent as base64, which API Gateway decodes only for the API's binary media types.
+TEXT_TYPES = ["text/", "application/json", "application/problem+json", "image/svg+xml"]
+
 
 class HttpFunction:
     """One REST function. `handler` is what Lambda calls; `app` is its FastAPI application."""
@@ -51,7 +54,7 @@ class HttpFunction:
         self.app.add_exception_handler(RequestValidationError, _answer_validation_error)
         self.app.add_exception_handler(HTTPException, _answer_framework_error)
         self.app.add_exception_handler(Exception, _answer_unexpected_error)
-        self._adapter = Mangum(_Contained(self.app), lifespan="off")
+        self._adapter = Mangum(_Contained(self.app), lifespan="off", text_mime_types=TEXT_TYPES)
         self.get = self.app.get
         self.post = self.app.post
         self.put = self.app.put
