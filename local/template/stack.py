@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,10 @@ _LOCAL_PATHS = {
     "AWS::Serverless::LayerVersion": "ContentUri",
     "AWS::Serverless::StateMachine": "DefinitionUri",
 }
+
+
+class CircularStacksError(TemplateError):
+    """Nested stacks want each other's outputs."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Stack:
         self._check_overrides(source)
         document = _expand(source, self._parameter_values(), template)
         self.resolver = Resolver(document, self.reference)
+        self._nested: dict[str, Stack] = {}
+        self._being_read: set[str] = set()
         self.resources: Mapping[str, Resource] = {}
         self.resources = {
             name: Resource(self, name, resource["Type"], resource.get("Properties") or {})
@@ -111,30 +116,36 @@ class Stack:
         resource = self.resources.get(logical_id)
         if resource is None:
             raise LookupError(f"there is no {logical_id} in {self.template.name}")
+        try:
+            return self._value_of(resource, attribute)
+        except LookupError as error:
+            if self.prefix:
+                raise
+            hint = f'give it as an override: {{"{logical_id}": {{"{attribute}": …}}}}'
+            raise LookupError(f"{error.args[0]}; {hint}") from None
+
+    def _value_of(self, resource: Resource, attribute: str) -> object:
         if resource.type == "AWS::CloudFormation::Stack" and attribute.startswith("Outputs."):
-            return self.nested[logical_id].output(attribute.removeprefix("Outputs."))
+            return self.nested(resource.logical_id).output(attribute.removeprefix("Outputs."))
         values = _REFERENCES[resource.type](resource) if resource.type in _REFERENCES else {}
         if attribute in values:
             return values[attribute]
-        what = "Ref of" if attribute == "Ref" else f"{attribute} of"
-        raise LookupError(
-            f"{what} {logical_id} ({resource.type}) has no value on one machine; "
-            f'give it as an override: {{"{logical_id}": {{"{attribute}": …}}}}'
-        )
+        raise LookupError(f"{attribute} of {resource.logical_id} ({resource.type}) has no value on one machine")
 
-    @functools.cached_property
-    def nested(self) -> Mapping[str, Stack]:
-        """The nested stacks by logical id; their templates must be local files."""
-        return {
-            name: Stack(
+    def nested(self, logical_id: str) -> Stack:
+        """The stack nested as this resource, read when first asked for: its parameters may be another's outputs."""
+        if logical_id not in self._nested:
+            resource = self.resources[logical_id]
+            if logical_id in self._being_read:
+                raise CircularStacksError(resource.place("Parameters"), "depend on this stack's own outputs")
+            self._being_read.add(logical_id)
+            self._nested[logical_id] = Stack(
                 self.directory / _nested_template(resource),
                 overrides=_nested_parameters(resource),
                 aws_endpoint=self._aws_endpoint,
-                logical_id=f"{self.prefix}{name}",
+                logical_id=f"{self.prefix}{logical_id}",
             )
-            for name, resource in self.resources.items()
-            if resource.type == "AWS::CloudFormation::Stack"
-        }
+        return self._nested[logical_id]
 
     def output(self, name: str) -> object:
         if name not in self._outputs:
@@ -142,14 +153,14 @@ class Stack:
         try:
             return self.resolver.resolve(self._outputs[name]["Value"], f"output {name} of {self.template.name}")
         except TemplateError as error:
-            stack = self.prefix.rstrip(".")
-            raise LookupError(f'{error}; or override it: {{"{stack}": {{"Outputs.{name}": …}}}}') from None
+            raise LookupError(str(error)) from None
 
     def all_resources(self) -> Iterator[Resource]:
         """The resources of this stack and of those nested in it."""
         yield from self.resources.values()
-        for stack in self.nested.values():
-            yield from stack.all_resources()
+        for logical_id, resource in self.resources.items():
+            if resource.type == "AWS::CloudFormation::Stack":
+                yield from self.nested(logical_id).all_resources()
 
     def queue_url(self, name: str) -> str:
         return f"{self._aws_endpoint}/{ACCOUNT_ID}/{name}"
@@ -315,6 +326,8 @@ def _nested_parameters(resource: Resource) -> dict[str, object]:
     for name, value in (resource.properties.get("Parameters") or {}).items():
         try:
             parameters[name] = resource.stack.resolver.resolve(value, resource.place(f"Parameters.{name}"))
+        except CircularStacksError:
+            raise
         except TemplateError:
             continue  # the nested stack says that the parameter has no value where something asks for it
     return parameters

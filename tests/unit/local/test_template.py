@@ -398,6 +398,53 @@ def test_an_output_without_a_local_value_says_how_to_give_it() -> None:
     assert '{"Data": {"Outputs.DatabaseUrl": …}}' in str(refused.value)
 
 
+def nested(name: str, **parameters: str) -> str:
+    given = ", ".join(f"{key}: {value}" for key, value in parameters.items())
+    properties = f"TemplateURL: {name.lower()}.yaml, Parameters: {{ {given} }}"
+    return f"  {name}: {{ Type: AWS::CloudFormation::Stack, Properties: {{ {properties} }} }}\n"
+
+
+STACK = """
+Parameters: { Given: { Type: String, Default: nothing } }
+Resources: { Queue: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub "${Given}-queue" } } }
+Outputs: { Name: { Value: !GetAtt Queue.QueueName } }
+"""
+
+
+def test_nested_stacks_are_given_each_others_outputs(write: Write, tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / f"{name}.yaml").write_text(STACK)
+    template = write(
+        nested("Third", Given="!GetAtt Second.Outputs.Name")
+        + nested("Second", Given="!GetAtt First.Outputs.Name")
+        + nested("First", Given="a"),
+        **environment("!GetAtt Third.Outputs.Name"),
+    )
+
+    application = read_application(template)
+
+    assert application.functions["Work"].environment == {"VALUE": "a-queue-queue-queue"}
+    assert sorted(application.queues) == ["a-queue", "a-queue-queue", "a-queue-queue-queue"]
+
+
+def test_nested_stacks_in_a_circle_are_refused(write: Write, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.yaml").write_text(STACK)
+    template = write(
+        nested("First", Given="!GetAtt Second.Outputs.Name") + nested("Second", Given="!GetAtt First.Outputs.Name")
+    )
+
+    with pytest.raises(TemplateError, match="depend on this stack's own outputs"):
+        read_application(template)
+
+
+def test_a_parameter_that_the_nested_stack_does_not_have_is_refused(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text(STACK)
+
+    with pytest.raises(TemplateError, match=r"First: first\.yaml has no parameter or resource Other"):
+        read_application(write(nested("First", Other="x")))
+
+
 @pytest.mark.parametrize("text", ["", "just text", "Resources: [", "a: !Unknown {"])
 def test_a_file_that_is_no_template_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "template.yaml").write_text(text)
