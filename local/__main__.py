@@ -9,7 +9,9 @@ from importlib import import_module
 COMMANDS = {
     "dev": "run the whole platform",
     "import-ics": "publish the events of an iCalendar file through the API",
+    "nats": "print the messages that outside services get over NATS",
     "openapi": "print the OpenAPI document of the REST API",
+    "ws": "send frames to the WebSocket API and print what comes",
 }
 
 
@@ -21,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         description=f"The platform on one machine.\n\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of the above; each has its own --help")
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="command", help="one of the above; each has its own --help"
+    )
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     module = import_module(f"local.commands.{chosen.command.replace('-', '_')}")
