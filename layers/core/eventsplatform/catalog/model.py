@@ -8,7 +8,9 @@ from functools import cache
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from eventsplatform.fields import Count, Line, Moment, Text
 
 Status = Literal["draft", "published", "completed", "cancelled"]
 
@@ -28,15 +30,8 @@ def _iana_zone(name: str) -> str:
     return name
 
 
-def _not_blank(text: str) -> str:
-    text = text.strip()
-    if not text:
-        raise ValueError("must not be blank")
-    return text
-
-
 def _distinct_tags(tags: list[str]) -> list[str]:
-    return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
+    return list(dict.fromkeys(tag.lower() for tag in tags))
 
 
 class Location(BaseModel):
@@ -44,7 +39,7 @@ class Location(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, AfterValidator(_not_blank)] = Field(max_length=500)
+    name: Annotated[Line, Field(min_length=1, max_length=500)]
     lat: float | None = Field(default=None, ge=-90, le=90)
     lon: float | None = Field(default=None, ge=-180, le=180)
 
@@ -69,16 +64,16 @@ class EventIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    title: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=3, max_length=TITLE_MAXIMUM)
-    description: str = Field(default="", max_length=DESCRIPTION_MAXIMUM)
-    starts_at: AwareDatetime
-    ends_at: AwareDatetime
+    title: Annotated[Line, Field(min_length=3, max_length=TITLE_MAXIMUM)]
+    description: Annotated[Text, Field(max_length=DESCRIPTION_MAXIMUM)] = ""
+    starts_at: Moment
+    ends_at: Moment
     timezone: Annotated[str, AfterValidator(_iana_zone)] = "UTC"
     location: Location
-    capacity: int = Field(ge=1, le=CAPACITY_MAXIMUM)
-    category: str = Field(min_length=1, max_length=50)
+    capacity: Annotated[Count, Field(ge=1, le=CAPACITY_MAXIMUM)]
+    category: Annotated[Line, Field(min_length=1, max_length=50)]
     tags: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=20), AfterValidator(_distinct_tags)
+        list[Annotated[Line, Field(min_length=1, max_length=50)]], Field(max_length=20), AfterValidator(_distinct_tags)
     ] = []
     price: Price = Price(amount=Decimal(0), currency="EUR")
 

@@ -7,6 +7,7 @@ only the clients that it uses.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar, cast
@@ -16,10 +17,10 @@ Service = TypeVar("Service")
 
 def provide(service: type[Service]) -> Service:
     """The execution environment's instance of `service`, built on first use."""
-    return cast(Service, _built(service))
+    return cast(Service, _built(cast(Hashable, service)))
 
 
 @cache
-def _built(service: type[Any]) -> Any:
+def _built(service: Hashable) -> Any:
     package = service.__module__.rpartition(".")[0]
     return import_module(f"{package}.wiring").FACTORIES[service]()

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, SecretStr
 
+from eventsplatform.fields import Line
+
 Role = Literal["user", "moderator", "admin"]
 
 EVENT_PERMISSIONS = ("events:read", "events:create", "events:update", "events:delete")
@@ -27,18 +29,20 @@ def _normalise_password(password: SecretStr) -> SecretStr:
     text = unicodedata.normalize("NFC", password.get_secret_value())
     if not PASSWORD_MINIMUM <= len(text) <= PASSWORD_MAXIMUM:
         raise ValueError(f"must be {PASSWORD_MINIMUM} to {PASSWORD_MAXIMUM} characters long")
-    return SecretStr(text)
+    return _encodable(SecretStr(text))
 
 
-def _plain_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not name or not name.isprintable():
-        raise ValueError("must have visible characters only")
-    return name
+def _encodable(password: SecretStr) -> SecretStr:
+    """JSON's escapes can write half a character, which no hash function takes."""
+    try:
+        password.get_secret_value().encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("must be Unicode text") from error
+    return password
 
 
 Password = Annotated[SecretStr, AfterValidator(_normalise_password)]
-DisplayName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_plain_name)]
+DisplayName = Annotated[Line, Field(min_length=1, max_length=255)]
 
 
 class Registration(BaseModel):
@@ -57,7 +61,7 @@ class Credentials(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     email: EmailStr
-    password: SecretStr = Field(max_length=1024)
+    password: Annotated[SecretStr, Field(max_length=1024), AfterValidator(_encodable)]
 
 
 class User(BaseModel):

@@ -117,13 +117,12 @@ def search_body(query: EventQuery, now: datetime) -> dict[str, Any]:
 
 
 def _text(query: EventQuery) -> list[dict[str, Any]]:
-    words = query.q.strip()
-    if not words:
+    if not query.q:
         return [{"match_all": {}}]
     return [
         {
             "multi_match": {
-                "query": words,
+                "query": query.q,
                 "fields": ["title^2", "description", "tags", "place"],
                 "fuzziness": "AUTO",
                 "prefix_length": 1,

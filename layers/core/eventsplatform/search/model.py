@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from eventsplatform.fields import Line, Moment
 from eventsplatform.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT
 
 Sort = Literal["relevance", "date", "distance"]
@@ -18,15 +19,15 @@ class EventQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    q: str = Field(default="", max_length=200, description="Words in title, description, tags or place.")
-    category: Annotated[list[str], Field(max_length=20)] = []
-    tag: Annotated[list[str], Field(max_length=20)] = []
+    q: Annotated[Line, Field(max_length=200, description="Words in title, description, tags or place.")] = ""
+    category: Annotated[list[Annotated[Line, Field(max_length=50)]], Field(max_length=20)] = []
+    tag: Annotated[list[Annotated[Line, Field(max_length=50)]], Field(max_length=20)] = []
     lat: float | None = Field(default=None, ge=-90, le=90)
     lon: float | None = Field(default=None, ge=-180, le=180)
     radius_km: float = Field(default=50, gt=0, le=20_000, description="Applies when lat and lon are given.")
-    starts_from: AwareDatetime | None = Field(default=None, alias="from")
-    starts_to: AwareDatetime | None = Field(default=None, alias="to")
-    price_max: float | None = Field(default=None, ge=0)
+    starts_from: Moment | None = Field(default=None, alias="from")
+    starts_to: Moment | None = Field(default=None, alias="to")
+    price_max: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     sort: Sort | None = Field(default=None, description="Default: relevance with q, otherwise date.")
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT)
     cursor: str | None = Field(default=None, max_length=500)
@@ -41,7 +42,7 @@ class EventQuery(BaseModel):
 
     @property
     def order(self) -> Sort:
-        return self.sort or ("relevance" if self.q.strip() else "date")
+        return self.sort or ("relevance" if self.q else "date")
 
 
 class FoundPlace(BaseModel):

@@ -1,0 +1,57 @@
+"""Field types that requests share: text that every engine can store, and moments that stay in range.
+
+PostgreSQL stores no NUL in text, UTF-8 has no surrogates (JSON's escapes can write one alone), and Python has
+no moment after the year 9999 in UTC.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+
+# RFC 3339 §5.6, with the seconds and the letter case it allows to vary.
+_RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})")
+_LINE_CONTROLS = frozenset("\t\n\r")
+
+
+def _storable(text: str) -> str:
+    for character in text:
+        if unicodedata.category(character) in {"Cc", "Cs"} and character not in _LINE_CONTROLS:
+            raise ValueError(f"must not have the character U+{ord(character):04X}")
+    return text
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(_storable(text).split())
+
+
+def _rfc_3339(value: Any) -> Any:
+    """Pydantic alone would take numbers for seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        return value
+    raise ValueError("must be an RFC 3339 time with an offset, such as '2030-05-01T18:00:00+02:00'")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of range") from error
+
+
+# Paragraphs. Tabs and line breaks are the only control characters.
+Text = Annotated[str, AfterValidator(_storable)]
+
+# One line, with runs of white space made one space and none at the ends. Lengths are to be asked for
+# behind it (`Annotated[Line, Field(max_length=…)]`), so that they count what is stored.
+Line = Annotated[str, AfterValidator(_on_one_line)]
+
+# A moment with an offset, kept in UTC.
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
+
+# A whole number, not a string of digits or `true`.
+Count = Annotated[int, Field(strict=True)]
