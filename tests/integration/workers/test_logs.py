@@ -54,6 +54,16 @@ def test_the_tail_holds_the_last_four_kilobytes(run: Run, workers: Workers) -> N
     assert re.search(rb"\nREPORT RequestId: [^\n]*\n$", tail)
 
 
+def test_what_a_function_wrote_before_its_result_is_in_the_tail_every_time(run: Run, workers: Workers) -> None:
+    # The output and the result come over different ways, and either may be noticed first.
+    async def scenario() -> list[bytes]:
+        return [(await workers.invoke("prints", b"{}")).log_tail for _ in range(200)]
+
+    for tail in run(scenario()):
+        written = [line.split(b" RequestId", 1)[0] for line in tail.splitlines()]
+        assert [*written[:3], *written[4:]] == [b"START", b"line 0", b"to stderr", b"END", b"REPORT"]
+
+
 def test_a_line_longer_than_an_event_can_be_is_split() -> None:
     lines: list[bytes] = []
     read_end, write_end = os.pipe()
