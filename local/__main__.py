@@ -23,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=f"The platform on one machine.\n\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "command", choices=COMMANDS, metavar="command", help="one of the above; each has its own --help"
-    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command", help="each has its own --help")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     module = import_module(f"local.commands.{chosen.command.replace('-', '_')}")

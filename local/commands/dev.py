@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from local.commands.endpoints import STATE
 from local.engines import EngineError, EngineEvent
 from local.gateway import PortInUseError
 from local.openapi import template_directory
@@ -25,7 +26,7 @@ console = Console(highlight=False)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8080), help="default: $PORT or 8080")
-    parser.add_argument("--state", type=Path, default=template_directory() / ".local", help="default: .local")
+    parser.add_argument("--state", type=Path, default=STATE, help="default: $EVENTS_PLATFORM_STATE or .local")
     parser.add_argument(
         "--no-demo",
         action="store_true",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
-STATE = Path(__file__).resolve().parents[2] / ".local"
+STATE = Path(os.environ.get("EVENTS_PLATFORM_STATE") or Path(__file__).resolve().parents[2] / ".local")
 
 
 def running_endpoints(state: Path) -> dict[str, str] | None:

@@ -14,9 +14,7 @@ from local.commands.endpoints import STATE, running_endpoints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "frames", nargs="+", metavar="FRAME", help='what to send: \'{"action":"join","room":"event:1"}\''
-    )
+    parser.add_argument("frames", nargs="+", metavar="FRAME", help='such as {"action":"ping"}')
     parser.add_argument("--token", default=os.environ.get("TOKEN"), help="an access token; default: $TOKEN")
     parser.add_argument("--count", type=int, help="end after this many frames have come; default: Ctrl-C")
     parser.add_argument("--state", type=Path, default=STATE, help="the platform's state directory")
