@@ -65,6 +65,7 @@ async def serve_app(app: AsgiApp, host: str, port: int) -> AsyncIterator[int]:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the source address is the peer, whatever X-Forwarded-For says
         timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_SECONDS,
     )
     server = _Server(config)

@@ -1,0 +1,146 @@
+"""Starting and stopping the server, and what is mounted beside the APIs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from local.application import Application
+from local.gateway import Gateway, PortInUseError, serve
+from local.gateway.documentation import swagger_ui
+from local.workers import Workers
+from tests.integration.gateway.conftest import Served, serving
+from tests.integration.gateway.test_websocket import recorded
+
+
+@pytest.fixture
+def one_off(plain_application: Application, workers: Workers, portal: Any, records: Path) -> Any:
+    return lambda **options: serving(plain_application, workers, portal, records, **options)
+
+
+def test_a_busy_port_is_named_with_the_way_out(plain_application: Application, workers: Workers, portal: Any) -> None:
+    async def start(port: int) -> None:
+        async with serve(Gateway(plain_application, workers), port=port):
+            pass
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(PortInUseError) as error:
+            portal.call(start, port)
+
+    assert str(error.value) == f"port {port} is in use; set PORT=… to another one"
+
+
+def test_the_port_is_free_again_after_stopping(one_off: Any, portal: Any) -> None:
+    with one_off() as served:
+        assert served.http.get("/public").status_code == 200
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", served.port))
+
+
+def test_stopping_closes_websockets_with_1001_and_runs_disconnect(
+    plain_application: Application, workers: Workers, portal: Any, records: Path
+) -> None:
+    async def scenario() -> tuple[int, str]:
+        gateway = Gateway(plain_application, workers)
+        async with serve(gateway, port=0) as port:
+            client = await connect(f"ws://127.0.0.1:{port}/ws?ticket=ada")
+            await client.send("who am I")
+            id_ = json.loads(await client.recv())["requestContext"]["connectionId"]
+
+            async def read_to_the_end() -> int:
+                try:
+                    await client.recv()
+                except ConnectionClosed as closed:
+                    assert closed.rcvd is not None
+                    return closed.rcvd.code
+                raise AssertionError("a message nobody sent")
+
+            reading = asyncio.create_task(read_to_the_end())
+        return await reading, id_
+
+    code, id_ = portal.call(scenario)
+
+    assert code == 1001
+    event = recorded(records, "DISCONNECT", id_)
+    assert event is not None
+    assert event["requestContext"]["disconnectStatusCode"] == 1001
+
+
+def test_a_request_in_progress_is_finished_when_stopping(
+    plain_application: Application, workers: Workers, portal: Any
+) -> None:
+    async def scenario() -> int:
+        async with (
+            httpx.AsyncClient(timeout=30) as http,
+            serve(Gateway(plain_application, workers), port=0) as port,
+        ):
+            url = f"http://127.0.0.1:{port}/misbehave/hang"  # until its timeout, one second
+            request = asyncio.create_task(http.get(url))
+            while not http._transport._pool.connections:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+        return (await request).status_code
+
+    assert portal.call(scenario) == 502
+
+
+def test_without_apis_everything_is_unknown(
+    plain_application: Application, workers: Workers, portal: Any, records: Path
+) -> None:
+    bare = dataclasses.replace(plain_application, rest_api=None, websocket_api=None)
+    with serving(bare, workers, portal, records) as served:
+        assert served.http.get("/public").status_code == 403
+        assert served.http.get("/hello").status_code == 200
+
+
+def test_swagger_ui_is_served_without_the_internet(
+    plain_application: Application, workers: Workers, portal: Any
+) -> None:
+    gateway = Gateway(plain_application, workers, extras={"/docs/": swagger_ui(title="A title")})
+    with (
+        portal.wrap_async_context_manager(serve(gateway, port=0)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as http,
+    ):
+        page = http.get("/docs")
+
+        assert page.status_code == 200
+        assert "A title" in page.text
+        assert "/openapi.json" in page.text
+        assert "https://" not in page.text
+        for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"):
+            assert f"assets/{asset}" in page.text
+            assert http.get(f"/docs/assets/{asset}").status_code == 200
+
+
+def test_an_update_takes_effect_and_keeps_open_connections(
+    application: Application, workers: Workers, portal: Any, records: Path
+) -> None:
+    assert application.rest_api is not None
+    fewer = dataclasses.replace(
+        application, rest_api=dataclasses.replace(application.rest_api, routes=(), gateway_responses={})
+    )
+
+    async def scenario(served: Served) -> str:
+        async with connect(served.websocket_url) as client:
+            served.gateway.update(fewer)
+            await client.send('{"action": "join", "room": "kept"}')
+            return json.loads(await client.recv())["room"]
+
+    with serving(application, workers, portal, records) as served:
+        assert served.http.get("/public").status_code == 200
+        assert portal.call(scenario, served) == "kept"
+        assert served.http.get("/public").status_code == 403
