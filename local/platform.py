@@ -21,18 +21,19 @@ from psycopg.conninfo import conninfo_to_dict
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
+from watchfiles import awatch
 
 from eventsplatform.operations.migrate import migrate
 from local.application import REGION, Application
 from local.control_plane import ControlPlane, provision
 from local.engines import Endpoints, EngineEvent, Engines
 from local.engines.pids import PidRegistry
-from local.gateway import AsgiApp, Gateway, serve, serve_app
+from local.gateway import AsgiApp, Gateway, check_port, serve, serve_app
 from local.gateway.documentation import swagger_ui
 from local.metrics import EmfMetrics, LambdaMetrics
 from local.refill import Refill
-from local.template import read_application
-from local.triggers import Triggers, ensure_topics
+from local.template import TemplateError, read_application
+from local.triggers import InvalidScheduleError, Triggers, ensure_topics
 from local.workers import Workers
 from local.workers.logs import LogSink
 
@@ -81,6 +82,8 @@ class Platform:
         application: Application,
         workers: Workers,
         triggers: Triggers,
+        gateway: Gateway,
+        control_plane: ControlPlane,
         addresses: Addresses,
     ) -> None:
         self.settings = settings
@@ -89,7 +92,20 @@ class Platform:
         self.application = application
         self.workers = workers
         self.triggers = triggers
+        self.gateway = gateway
+        self.control_plane = control_plane
         self.addresses = addresses
+
+    async def reread_template(self) -> None:
+        """Take over a changed template. Raises TemplateError or InvalidScheduleError, and nothing has changed."""
+        application = await asyncio.to_thread(_read_application, self.settings, self.endpoints)
+        await _provision(application, self.endpoints, self.settings.state)
+        await asyncio.to_thread(ensure_topics, self.endpoints.kafka, _topics(application))
+        await self.triggers.update(application)
+        self.workers.update(application.functions)
+        self.control_plane.update(application.functions)
+        self.gateway.update(application)
+        self.application = application
 
     def wake_relay(self) -> None:
         """Relay every shard of the outbox now. Must be called on the event loop."""
@@ -113,6 +129,7 @@ async def running(
     say: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Platform]:
     """The whole platform while the context is open. Raises EngineError, TemplateError or PortInUseError."""
+    check_port(settings.host, settings.port)
     state = settings.state
     state.mkdir(parents=True, exist_ok=True)
     loop = asyncio.get_running_loop()
@@ -174,7 +191,9 @@ async def running(
         (state / "endpoints.json").write_text(json.dumps(asdict(addresses), indent=2) + "\n")
         stack.callback((state / "endpoints.json").unlink, missing_ok=True)
 
-        platform = Platform(settings, engines, endpoints, application, workers, triggers, addresses)
+        platform = Platform(
+            settings, engines, endpoints, application, workers, triggers, gateway, control_plane, addresses
+        )
         refill = Refill(
             endpoints.postgres,
             state,
@@ -182,7 +201,10 @@ async def running(
             relay=lambda: loop.call_soon_threadsafe(platform.wake_relay),
         )
         await _refill_at_start(platform, refill, say)
-        for task in (refill.watch(), _refill_returned(platform, refill, returned, say)):
+        tasks = [refill.watch(), _refill_returned(platform, refill, returned, say)]
+        if settings.watch:
+            tasks.append(_follow_template(platform, say))
+        for task in tasks:
             stack.push_async_callback(_cancelled, loop.create_task(task))
         yield platform
 
@@ -276,6 +298,19 @@ def _openapi(root: Path) -> bytes:
     """Made in a process of its own: it loads every function, which this one must not keep."""
     command = [sys.executable, "-m", "local", "openapi"]
     return subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=30).stdout
+
+
+async def _follow_template(platform: Platform, say: Callable[[str], None]) -> None:
+    """A development server serves what is saved; what can't be read is reported and the last good state stays."""
+    root = platform.settings.root
+    watched = [path for name in ("template.yaml", "stacks", "statemachines") if (path := root / name).exists()]
+    async for _changes in awatch(*watched):
+        try:
+            await platform.reread_template()
+        except (TemplateError, InvalidScheduleError) as error:
+            say(f"the template as it was is still served: {error}")
+        else:
+            say("the changed template is served")
 
 
 async def _refill_at_start(platform: Platform, refill: Refill, say: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from local.gateway.connections import Connection, Connections, SlowConsumerError
 from local.gateway.gateway import AsgiApp, Gateway
 from local.gateway.integration import FunctionInvoker
 from local.gateway.limits import Limits
-from local.gateway.server import PortInUseError, serve, serve_app
+from local.gateway.server import PortInUseError, check_port, serve, serve_app
 
 __all__ = [
     "AsgiApp",
@@ -21,6 +21,7 @@ __all__ = [
     "Limits",
     "PortInUseError",
     "SlowConsumerError",
+    "check_port",
     "serve",
     "serve_app",
 ]

@@ -79,6 +79,11 @@ async def serve_app(app: AsgiApp, host: str, port: int) -> AsyncIterator[int]:
         await serving
 
 
+def check_port(host: str, port: int) -> None:
+    """Raise PortInUseError now rather than after everything else has started."""
+    _listen(host, port).close()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
