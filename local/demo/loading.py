@@ -1,0 +1,243 @@
+"""Carrying out the plan through the services, over several database connections at a time.
+
+Every user, event and registration is one or more transactions of its own, with its outbox rows, exactly as the API
+makes them. An interruption therefore leaves less data and no half-made thing: the database is no longer empty, the
+next start keeps what is there, and the relay tells everyone of it. To load all of it, start from an empty database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn, TypeVar
+
+from eventsplatform.adapters.postgres import Connection, Database
+from eventsplatform.catalog.model import EventIn
+from eventsplatform.catalog.repository import PostgresCatalog
+from eventsplatform.catalog.service import Catalog
+from eventsplatform.clock import Clock
+from eventsplatform.config import DatabaseSettings
+from eventsplatform.identity.caller import Caller
+from eventsplatform.identity.model import Registration as SignUp
+from eventsplatform.identity.model import User
+from eventsplatform.identity.passwords import Argon2Passwords
+from eventsplatform.identity.repository import PostgresIdentity
+from eventsplatform.identity.service import Identity
+from eventsplatform.identity.tokens import AccessTokenIssuer
+from eventsplatform.messaging.outbox import UnitOfWork
+from eventsplatform.registrations.model import EventPlaces, Registration
+from eventsplatform.registrations.repository import PostgresRegistrations
+from eventsplatform.registrations.service import Registrations
+from eventsplatform.tracing import continue_trace
+from local.demo.accounts import PASSWORD
+from local.demo.people import Person
+from local.demo.plan import PlannedEvent, draw_up
+
+Progress = Callable[[str, int, int], None]
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Store = TypeVar("Store")
+
+# Hashing passwords and waiting for commits let go of the interpreter: a few threads keep two cores busy.
+LANES = 4
+
+_REPORT_SECONDS = 0.1
+_PASSWORDS = Argon2Passwords()
+
+
+class NotEmptyError(RuntimeError):
+    """The database already has users; demo data are for an empty one."""
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What was loaded; `waitlisted` is part of `registrations`."""
+
+    users: int
+    events: int
+    cities: int
+    registrations: int
+    waitlisted: int
+    seconds: float
+
+
+def is_empty(database_url: str) -> bool:
+    """Whether a migrated database has no users, and so nothing else either.
+
+    Raises DependencyUnavailableError when it cannot be reached.
+    """
+    database = Database(DatabaseSettings(database_url, "identity", False))
+    try:
+        return not database.fetch_all("SELECT FROM identity.users LIMIT 1")
+    finally:
+        database.close()
+
+
+def load(
+    database_url: str,
+    *,
+    shards: int,
+    now: datetime,
+    progress: Progress,
+    scale: float = 1.0,
+) -> DemoReport:
+    """Load `scale` times the full demo data into an empty, migrated database.
+
+    `shards` is the number of outbox shards the functions use. `progress` is called on this thread with what is being
+    loaded, how many are done and how many there are; whatever it raises stops the loading and is raised here. The
+    relay is not woken: do that once afterwards. Raises NotEmptyError, and DependencyUnavailableError when the
+    database goes away; both leave what is already loaded.
+    """
+    if not is_empty(database_url):
+        raise NotEmptyError("The database already has users; demo data are loaded into an empty one only.")
+    started = time.monotonic()
+    plan = draw_up(now, scale)
+    lanes = _Lanes(lambda: _services(database_url, shards, lambda: now), progress)
+
+    users = lanes.run("users", plan.people, _sign_up)
+    callers = [_caller(user) for user in users]
+    event_ids = lanes.run(
+        "events", plan.events, lambda services, event: _publish(services, event, callers[event.organizer])
+    )
+    wishes = [
+        _Wish(event_id, callers[index])
+        for event_id, event in zip(event_ids, plan.events, strict=True)
+        for index in event.attendees
+    ]
+    registrations = lanes.run("registrations", wishes, _register, lane=lambda wish: wish.event_id)
+    return DemoReport(
+        users=len(users),
+        events=len(event_ids),
+        cities=len({event.city for event in plan.events}),
+        registrations=len(registrations),
+        waitlisted=sum(registration.status == "waitlisted" for registration in registrations),
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """Someone who wants to attend an event."""
+
+    event_id: int
+    caller: Caller
+
+
+@dataclass(frozen=True)
+class _Services:
+    identity: Identity
+    catalog: Catalog
+    registrations: Registrations
+
+
+def _sign_up(services: _Services, person: Person) -> User:
+    return services.identity.register(
+        SignUp.model_validate({"email": person.email, "password": PASSWORD, "name": person.name})
+    )
+
+
+def _publish(services: _Services, event: PlannedEvent, organizer: Caller) -> int:
+    draft = services.catalog.create(EventIn.model_validate(event.body), organizer)
+    return services.catalog.publish(draft.id, organizer).id
+
+
+def _register(services: _Services, wish: _Wish) -> Registration:
+    return services.registrations.register(wish.event_id, wish.caller)
+
+
+def _caller(user: User) -> Caller:
+    """A user as the authorizer would pass them on, were they signed in."""
+    return Caller(user.id, user.email, user.role, frozenset(user.permissions), token_id="demo")  # noqa: S106
+
+
+class _Lanes:
+    """Work shared out over threads, each with services and database connections of its own."""
+
+    def __init__(self, services: Callable[[], AbstractContextManager[_Services]], progress: Progress) -> None:
+        self._services = services
+        self._progress = progress
+
+    def run(
+        self,
+        stage: str,
+        items: Sequence[Item],
+        do: Callable[[_Services, Item], Outcome],
+        *,
+        lane: Callable[[Item], int] | None = None,
+    ) -> list[Outcome]:
+        """`do` each of the items and return the outcomes in their order; the first failure stops all and is raised.
+
+        Items of one `lane`, a number modulo the lanes there are, are done one after another in their order.
+        """
+        shares: list[list[tuple[int, Item]]] = [[] for _ in range(LANES)]
+        for index, item in enumerate(items):
+            shares[(lane(item) if lane else index) % LANES].append((index, item))
+        outcomes: dict[int, Outcome] = {}
+        stop = threading.Event()
+
+        def work_off(share: Sequence[tuple[int, Item]]) -> None:
+            with self._services() as services:
+                for index, item in share:
+                    if stop.is_set():
+                        return
+                    continue_trace(None)  # each command is a trace of its own, as each request is
+                    outcomes[index] = do(services, item)
+
+        with ThreadPoolExecutor(LANES, thread_name_prefix="demo") as pool:
+            try:
+                running = {pool.submit(work_off, share) for share in shares}
+                while running:
+                    finished, running = wait(running, _REPORT_SECONDS, FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+                    self._progress(stage, len(outcomes), len(items))
+            finally:
+                stop.set()
+        return [outcomes[index] for index in range(len(items))]
+
+
+@contextmanager
+def _services(database_url: str, shards: int, clock: Clock) -> Iterator[_Services]:
+    """The services as the functions build them, except that they call each other directly and wake no relay."""
+    with ExitStack() as connections:
+
+        def work(role: str, store: Callable[[Connection], Store]) -> UnitOfWork[Store]:
+            database = Database(DatabaseSettings(database_url, role, False))
+            connections.callback(database.close)
+            return UnitOfWork(database, store, lambda _: None, shards)
+
+        tokens = AccessTokenIssuer(_no_keys, issuer="demo", audience="demo", clock=clock)
+        identity = Identity(work("identity", PostgresIdentity), _PASSWORDS, tokens, clock)
+        catalog = Catalog(work("catalog", PostgresCatalog), _Users(identity), clock)
+        registrations = Registrations(work("registrations", PostgresRegistrations), _Events(catalog), clock)
+        yield _Services(identity, catalog, registrations)
+
+
+@dataclass(frozen=True)
+class _Users:
+    """Identity as the catalog's directory of users."""
+
+    identity: Identity
+
+    def describe(self, user_id: int) -> tuple[str, int]:
+        user = self.identity.describe(user_id)
+        return user.name, user.version
+
+
+@dataclass(frozen=True)
+class _Events:
+    """The catalog as the registrations' directory of events."""
+
+    catalog: Catalog
+
+    def describe(self, event_id: int) -> EventPlaces:
+        return EventPlaces.of_event(self.catalog.describe(event_id).model_dump(mode="json"))
+
+
+def _no_keys() -> NoReturn:
+    raise RuntimeError("loading demo data signs nobody in")
