@@ -33,7 +33,7 @@ class Refill:
         state: Path,
         *,
         lag: Callable[[], Mapping[str, Mapping[str, int]]],
-        relay: Callable[[], None],
+        relay: Callable[[], object],
     ) -> None:
         self._database_url = database_url
         self._file = state / "watermark.json"
