@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -17,6 +19,7 @@ from mangum import Mangum
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from eventsplatform.config import read_setting
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.errors import (
     FieldError,
@@ -41,6 +44,9 @@ DEFAULT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# What a page of another origin may read besides the headers that the Fetch standard lists as safe.
+EXPOSED_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-Id")
+
 # Everything else is sent as base64, which API Gateway decodes only for the API's binary media types.
 TEXT_TYPES = ["text/", "application/json", "application/problem+json", "image/svg+xml"]
 
@@ -49,7 +55,7 @@ class HttpFunction:
     """One REST function. `handler` is what Lambda calls; `app` is its FastAPI application."""
 
     def __init__(self) -> None:
-        self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         self.app.add_exception_handler(PlatformError, _answer_platform_error)
         self.app.add_exception_handler(RequestValidationError, _answer_validation_error)
         self.app.add_exception_handler(HTTPException, _answer_framework_error)
@@ -110,10 +116,15 @@ class HttpFunction:
         try:
             _check_content_type(event)
             result: dict[str, Any] = self._adapter(event, context)
+        except UnicodeEncodeError:
+            # JSON's escapes can write half a character; the adapter makes bytes of the request.
+            error = MalformedRequestError("The request is not Unicode text.")
+            result = _as_result(error, instance=event["path"], request_id=request_id)
         except PlatformError as error:
             result = _as_result(error, instance=event["path"], request_id=request_id)
         headers = result.setdefault("headers", {}) or {}
-        result["headers"] = {**_absent(DEFAULT_HEADERS, headers), **headers, "x-request-id": request_id}
+        defaults = {**DEFAULT_HEADERS, **_cross_origin_headers()}
+        result["headers"] = {**_absent(defaults, headers), **headers, "x-request-id": request_id}
         record_http_request(
             method=event["httpMethod"],
             endpoint=event["resource"],
@@ -147,6 +158,18 @@ def _check_content_type(event: dict[str, Any]) -> None:
     content_type = (header(event["headers"], "content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise UnsupportedMediaTypeError(f"Content-Type is {content_type or 'absent'!r}; allowed: 'application/json'.")
+
+
+@cache
+def _cross_origin_headers() -> dict[str, str]:
+    """What lets the pages of one other origin read answers (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+    API Gateway answers preflights only; of a proxy integration it passes the headers on as they are.
+    """
+    origin = read_setting("CORS_ORIGIN", str, default="")
+    if not origin:
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": ", ".join(EXPOSED_HEADERS)}
 
 
 def _absent(defaults: dict[str, str], headers: dict[str, str]) -> dict[str, str]:
@@ -202,7 +225,12 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
                 request,
                 MalformedRequestError(f"The body is not JSON: {problem['ctx']['error']} at character {position}."),
             )
-    return _answer(request, InvalidInputError([FieldError(_pointer(p["loc"]), p["msg"]) for p in problems]))
+    return _answer(request, InvalidInputError([FieldError(_pointer(p["loc"]), _detail(p)) for p in problems]))
+
+
+def _detail(problem: Mapping[str, Any]) -> str:
+    """Pydantic's message, without its prefix where a validator of ours has worded it."""
+    return str(problem["ctx"]["error"]) if problem["type"] == "value_error" and "ctx" in problem else problem["msg"]
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
