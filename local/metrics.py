@@ -7,16 +7,18 @@ Functions publish metrics as log lines in CloudWatch's Embedded Metric Format
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 Kind = Literal["counter", "gauge", "histogram"]
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 # How many units make a second, for histogram buckets in the metric's own unit.
 UNITS_PER_SECOND = {"Seconds": 1, "Milliseconds": 1_000, "Microseconds": 1_000_000}
@@ -68,38 +70,39 @@ class LambdaMetrics:
     """Lambda's own metrics per function: invocations, errors, throttles, duration, cold starts, concurrency."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str) -> Counter:
-            return Counter(name, text, ["function"], registry=registry)
+        def per_function(metric: type[M], name: str, text: str) -> Callable[[str], M]:
+            # Looking a label up costs more than counting, and this is done for every invocation.
+            return functools.cache(metric(name, text, ["function"], registry=registry).labels)
 
-        self._invocations = counter("lambda_invocations", "Invocations, failed ones included")
+        self._invocations = per_function(Counter, "lambda_invocations", "Invocations, failed ones included")
+        self._throttles = per_function(Counter, "lambda_throttles", "Invocations refused: reserved concurrency")
+        self._cold_starts = per_function(Counter, "lambda_cold_starts", "Invocations that were an environment's first")
+        self._duration = per_function(Histogram, "lambda_duration_seconds", "Time in the function")
+        self._init = per_function(Histogram, "lambda_init_duration_seconds", "Time to initialise an environment")
+        self._environments = per_function(Gauge, "lambda_environments", "Execution environments")
+        self._running = per_function(Gauge, "lambda_concurrent_executions", "Invocations running")
         self._errors = Counter("lambda_errors", "Failed invocations", ["function", "error_type"], registry=registry)
-        self._throttles = counter("lambda_throttles", "Invocations refused for lack of reserved concurrency")
-        self._cold_starts = counter("lambda_cold_starts", "Invocations that were the first of their environment")
-        self._duration = Histogram("lambda_duration_seconds", "Time in the function", ["function"], registry=registry)
-        self._init = Histogram("lambda_init_duration_seconds", "Time to initialise", ["function"], registry=registry)
-        self._environments = Gauge("lambda_environments", "Execution environments", ["function"], registry=registry)
-        self._running = Gauge("lambda_concurrent_executions", "Invocations running", ["function"], registry=registry)
 
     def invoked(
         self, function: str, *, duration_seconds: float, init_seconds: float | None, error_type: str | None
     ) -> None:
         """An invocation has ended; `init_seconds` when its environment was new, `error_type` when it failed."""
-        self._invocations.labels(function).inc()
-        self._duration.labels(function).observe(duration_seconds)
+        self._invocations(function).inc()
+        self._duration(function).observe(duration_seconds)
         if init_seconds is not None:
-            self._cold_starts.labels(function).inc()
-            self._init.labels(function).observe(init_seconds)
+            self._cold_starts(function).inc()
+            self._init(function).observe(init_seconds)
         if error_type is not None:
             self._errors.labels(function, error_type).inc()
 
     def throttled(self, function: str) -> None:
         """An invocation was refused with 429."""
-        self._throttles.labels(function).inc()
+        self._throttles(function).inc()
 
     def scaled(self, function: str, *, environments: int, running: int) -> None:
         """The function now has so many environments, of which so many are running an invocation."""
-        self._environments.labels(function).set(environments)
-        self._running.labels(function).set(running)
+        self._environments(function).set(environments)
+        self._running(function).set(running)
 
 
 def _read(line: bytes) -> Iterator[tuple[str, str, dict[str, str], list[float]]]:

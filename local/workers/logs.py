@@ -138,14 +138,15 @@ class LogSink:
         self._maximum_bytes = maximum_bytes
         self._kept_files = kept_files
         self._files: dict[str, BinaryIO] = {}
+        self._sizes: dict[str, int] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, function: str, line: bytes) -> None:
         if self._observe is not None:
             self._observe(function, line)
         file = self._files.get(function) or self._open(function)
-        file.write(b"%s %s\n" % (_timestamp(), line))
-        if file.tell() > self._maximum_bytes:
+        self._sizes[function] += file.write(b"%s %s\n" % (_timestamp(), line))
+        if self._sizes[function] > self._maximum_bytes:
             self._rotate(function)
 
     def path(self, function: str) -> Path:
@@ -158,6 +159,7 @@ class LogSink:
 
     def _open(self, function: str) -> BinaryIO:
         file = self._files[function] = self.path(function).open("ab", buffering=0)
+        self._sizes[function] = file.tell()
         return file
 
     def _rotate(self, function: str) -> None:
