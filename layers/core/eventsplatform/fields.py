@@ -16,16 +16,24 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 # RFC 3339 §5.6, with the seconds and the letter case it allows to vary.
 _RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})")
 _LINE_CONTROLS = frozenset("\t\n\r")
+# Characters that turn the order in which the rest of a line is shown, as in a forged name (Unicode TR 36, §2.4).
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
-def _storable(text: str) -> str:
+def _storable(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
     for character in text:
         if unicodedata.category(character) in {"Cc", "Cs"} and character not in _LINE_CONTROLS:
             raise ValueError(f"must not have the character U+{ord(character):04X}")
     return text
 
 
-def _on_one_line(text: str) -> str:
+def _on_one_line(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if _TURNING.search(text):
+        raise ValueError("must not have characters that turn the direction of text")
     return " ".join(_storable(text).split())
 
 
@@ -43,12 +51,12 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("is out of range") from error
 
 
-# Paragraphs. Tabs and line breaks are the only control characters.
-Text = Annotated[str, AfterValidator(_storable)]
+# To stand last in an `Annotated[str, Field(max_length=…), ONE_LINE]`: it runs first, so that the lengths
+# count what is stored. Runs of white space become one space, with none at the ends.
+ONE_LINE = BeforeValidator(_on_one_line)
 
-# One line, with runs of white space made one space and none at the ends. Lengths are to be asked for
-# behind it (`Annotated[Line, Field(max_length=…)]`), so that they count what is stored.
-Line = Annotated[str, AfterValidator(_on_one_line)]
+# The same for text of many lines: tabs and line breaks are the only control characters.
+PARAGRAPHS = BeforeValidator(_storable)
 
 # A moment with an offset, kept in UTC.
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from eventsplatform.fields import Count, Line, Moment, Text
+from eventsplatform.fields import ONE_LINE, PARAGRAPHS, Count, Moment
 
 Status = Literal["draft", "published", "completed", "cancelled"]
 
@@ -39,7 +39,7 @@ class Location(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[Line, Field(min_length=1, max_length=500)]
+    name: Annotated[str, Field(min_length=1, max_length=500), ONE_LINE]
     lat: float | None = Field(default=None, ge=-90, le=90)
     lon: float | None = Field(default=None, ge=-180, le=180)
 
@@ -64,16 +64,18 @@ class EventIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    title: Annotated[Line, Field(min_length=3, max_length=TITLE_MAXIMUM)]
-    description: Annotated[Text, Field(max_length=DESCRIPTION_MAXIMUM)] = ""
+    title: Annotated[str, Field(min_length=3, max_length=TITLE_MAXIMUM), ONE_LINE]
+    description: Annotated[str, Field(max_length=DESCRIPTION_MAXIMUM), PARAGRAPHS] = ""
     starts_at: Moment
     ends_at: Moment
     timezone: Annotated[str, AfterValidator(_iana_zone)] = "UTC"
     location: Location
     capacity: Annotated[Count, Field(ge=1, le=CAPACITY_MAXIMUM)]
-    category: Annotated[Line, Field(min_length=1, max_length=50)]
+    category: Annotated[str, Field(min_length=1, max_length=50), ONE_LINE]
     tags: Annotated[
-        list[Annotated[Line, Field(min_length=1, max_length=50)]], Field(max_length=20), AfterValidator(_distinct_tags)
+        list[Annotated[str, Field(min_length=1, max_length=50), ONE_LINE]],
+        Field(max_length=20),
+        AfterValidator(_distinct_tags),
     ] = []
     price: Price = Price(amount=Decimal(0), currency="EUR")
 

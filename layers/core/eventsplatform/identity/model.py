@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, SecretStr
 
-from eventsplatform.fields import Line
+from eventsplatform.fields import ONE_LINE
 
 Role = Literal["user", "moderator", "admin"]
 
@@ -42,7 +42,7 @@ def _encodable(password: SecretStr) -> SecretStr:
 
 
 Password = Annotated[SecretStr, AfterValidator(_normalise_password)]
-DisplayName = Annotated[Line, Field(min_length=1, max_length=255)]
+DisplayName = Annotated[str, Field(min_length=1, max_length=255), ONE_LINE]
 
 
 class Registration(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from eventsplatform.fields import Line, Moment
+from eventsplatform.fields import ONE_LINE, Moment
 from eventsplatform.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT
 
 Sort = Literal["relevance", "date", "distance"]
@@ -19,9 +19,9 @@ class EventQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    q: Annotated[Line, Field(max_length=200, description="Words in title, description, tags or place.")] = ""
-    category: Annotated[list[Annotated[Line, Field(max_length=50)]], Field(max_length=20)] = []
-    tag: Annotated[list[Annotated[Line, Field(max_length=50)]], Field(max_length=20)] = []
+    q: Annotated[str, Field(max_length=200, description="Words in title, description, tags or place."), ONE_LINE] = ""
+    category: Annotated[list[Annotated[str, Field(max_length=50), ONE_LINE]], Field(max_length=20)] = []
+    tag: Annotated[list[Annotated[str, Field(max_length=50), ONE_LINE]], Field(max_length=20)] = []
     lat: float | None = Field(default=None, ge=-90, le=90)
     lon: float | None = Field(default=None, ge=-180, le=180)
     radius_km: float = Field(default=50, gt=0, le=20_000, description="Applies when lat and lon are given.")
