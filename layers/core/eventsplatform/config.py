@@ -40,15 +40,20 @@ def read_setting(
     try:
         return parse(text)
     except ValueError as error:
-        raise ConfigurationError(
-            f"{name}={text!r} is not valid: {error}{f'; allowed: {allowed}' if allowed else ''}"
-        ) from error
+        # The value itself stays out of the log: a URL may hold a password.
+        raise ConfigurationError(f"{name} is not valid: {error}{f'; allowed: {allowed}' if allowed else ''}") from error
 
 
 def _flag(text: str) -> bool:
     if text not in {"true", "false"}:
-        raise ValueError("not a flag")
+        raise ValueError(f"{text!r} is neither true nor false")
     return text == "true"
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(f"{text} is less than 1")
+    return int(text)
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -72,7 +77,6 @@ class DatabaseSettings:
     role: str
     iam_authentication: bool
     connect_timeout_seconds: int = 3
-    statement_timeout_ms: int = 5_000
 
     @classmethod
     @cache
@@ -163,7 +167,7 @@ class OutboxSettings:
     @classmethod
     @cache
     def from_environment(cls) -> OutboxSettings:
-        return cls(shards=read_setting("OUTBOX_SHARDS", int, default=4, allowed="a whole number from 1"))
+        return cls(shards=read_setting("OUTBOX_SHARDS", _positive, default=4, allowed="a whole number from 1"))
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ was frozen is replaced once, before anything of the transaction was sent.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import psycopg
 from psycopg import conninfo
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 
 from eventsplatform.config import DatabaseSettings
@@ -27,7 +28,17 @@ set_json_loads(orjson.loads)
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
-T = TypeVar("T")
+
+
+# A peer that is gone without a word, as behind a failover, is noticed within seconds and not by TCP's quarter
+# of an hour. Statements are bounded by the role's own settings (`operations.migrate`): RDS Proxy refuses
+# connections that bring `options`.
+_KEEPALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 8_000,
+}
 
 
 class Database:
@@ -41,31 +52,35 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """A READ COMMITTED transaction: commits on leaving, rolls back on an exception.
 
+        Statements go out in a pipeline: one whose result is not fetched travels with the next, BEGIN with
+        the first and COMMIT with the last, so its error may show only there or on leaving.
+
         Raises DependencyUnavailableError when Postgres can't be reached or the connection breaks. A
         break during COMMIT leaves the outcome unknown; idempotency keys make the retry safe.
         """
-        connection = self._connected()
-        try:
-            with traced("postgres"), connection.transaction():
-                yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._discard()
-            logger.warning("postgres failed", extra={"error": str(error).splitlines()[0] if str(error) else ""})
-            raise DependencyUnavailableError("database") from error
+        with self._usable_connection() as connection:
+            try:
+                with connection.pipeline():
+                    connection.execute("BEGIN")
+                    yield connection
+                    connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back(connection)
+                raise
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """Each statement a transaction of its own and a single round trip. Raises DependencyUnavailableError."""
+        with self._usable_connection() as connection:
+            yield connection
 
     def fetch_one(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
-        """One statement in its own implicit transaction: a single round trip."""
         rows = self.fetch_all(sql, parameters)
         return rows[0] if rows else None
 
     def fetch_all(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
-        connection = self._connected()
-        try:
-            with traced("postgres"):
-                return connection.execute(sql, parameters).fetchall()
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._discard()
-            raise DependencyUnavailableError("database") from error
+        with self.autocommit() as connection:
+            return connection.execute(sql, parameters).fetchall()
 
     def ping(self) -> None:
         self.fetch_one("SELECT 1 AS ok")
@@ -73,32 +88,40 @@ class Database:
     def close(self) -> None:
         self._discard()
 
-    def _connected(self) -> Connection:
-        if self._connection is not None and _is_usable(self._connection):
-            return self._connection
-        self._discard()
+    @contextmanager
+    def _usable_connection(self) -> Iterator[Connection]:
         try:
-            self._connection = self._open()
-        except psycopg.OperationalError as error:
+            if self._connection is None or not _is_usable(self._connection):
+                self._discard()
+                self._connection = self._open()
+            with traced("postgres"):
+                yield self._connection
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._discard()
+            logger.warning("postgres failed", extra={"error": str(error).partition("\n")[0]})
             raise DependencyUnavailableError("database") from error
-        return self._connection
 
     def _open(self) -> Connection:
         settings = self._settings
         parameters: dict[str, Any] = {
             "user": settings.role,
-            "connect_timeout": settings.connect_timeout_seconds,
             "application_name": settings.role,
-            "options": (
-                f"-c statement_timeout={settings.statement_timeout_ms}"
-                f" -c lock_timeout={settings.statement_timeout_ms}"
-                " -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
-            ),
+            "connect_timeout": settings.connect_timeout_seconds,
+            **_KEEPALIVE,
         }
         if settings.iam_authentication:
             parameters["password"] = _iam_token(settings)
         with traced("postgres connect"):
-            return psycopg.connect(settings.url, autocommit=True, row_factory=dict_row, **parameters)  # type: ignore[arg-type]
+            return psycopg.connect(settings.url, autocommit=True, row_factory=dict_row, **parameters)
+
+    def _roll_back(self, connection: Connection) -> None:
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return
+        try:
+            connection.rollback()
+        except psycopg.Error:
+            # The server rolls back when the connection ends.
+            self._discard()
 
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
@@ -106,16 +129,17 @@ class Database:
             connection.close()
 
 
-def _is_usable(connection: psycopg.Connection[Any] | psycopg.Connection[TupleRow]) -> bool:
+def _is_usable(connection: Connection) -> bool:
     """False for a connection that the server closed while this environment was frozen.
 
-    Reading what has arrived on the socket without waiting shows the server's farewell or the end of
-    the stream; it costs no round trip.
+    Reading all that has arrived on the socket, without waiting, shows the end of the stream behind the
+    server's farewell; it costs no round trip.
     """
     if connection.closed or connection.broken:
         return False
     try:
-        connection.pgconn.consume_input()
+        while select.select([connection.pgconn.socket], [], [], 0)[0]:
+            connection.pgconn.consume_input()
     except psycopg.OperationalError:
         return False
     return connection.pgconn.status == psycopg.pq.ConnStatus.OK

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from psycopg.errors import ForeignKeyViolation
+
 from eventsplatform.adapters.postgres import Connection, Row
 from eventsplatform.catalog.model import Event, EventIn, Location, Organizer, Price
+from eventsplatform.catalog.service import UnknownCategoryError, UnknownOrganizerError
 
 _EVENT = """
     SELECT event.*, organizer.name AS organizer_name
       FROM catalog.events AS event
       JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
 """
+
+_ADD_EVENT = """
+    WITH event AS (
+        INSERT INTO catalog.events
+               (title, description, starts_at, ends_at, timezone, location_name, latitude, longitude,
+                capacity, category, tags, price_amount, price_currency, organizer_id)
+        VALUES (%(title)s, %(description)s, %(starts_at)s, %(ends_at)s, %(timezone)s, %(place)s, %(lat)s, %(lon)s,
+                %(capacity)s, %(category)s, %(tags)s, %(amount)s, %(currency)s, %(organizer_id)s)
+        RETURNING *
+    )
+    SELECT event.*, organizer.name AS organizer_name
+      FROM event
+      JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+"""
+
+_REFERENCES = {"events_category_fkey": UnknownCategoryError, "events_organizer_id_fkey": UnknownOrganizerError}
 
 
 class PostgresCatalog:
@@ -19,9 +40,6 @@ class PostgresCatalog:
     def categories(self) -> list[str]:
         rows = self._connection.execute("SELECT slug FROM catalog.categories ORDER BY slug").fetchall()
         return [row["slug"] for row in rows]
-
-    def knows_user(self, user_id: int) -> bool:
-        return self._connection.execute("SELECT 1 FROM catalog.users WHERE id = %s", (user_id,)).fetchone() is not None
 
     def put_user(self, user_id: int, name: str, version: int) -> None:
         self._connection.execute(
@@ -36,38 +54,10 @@ class PostgresCatalog:
         )
 
     def add_event(self, event: EventIn, organizer_id: int) -> Event:
-        row = self._connection.execute(
-            """
-            WITH event AS (
-                INSERT INTO catalog.events
-                       (title, description, starts_at, ends_at, timezone, location_name, latitude, longitude,
-                        capacity, category, tags, price_amount, price_currency, organizer_id)
-                VALUES (%(title)s, %(description)s, %(starts_at)s, %(ends_at)s, %(timezone)s,
-                        %(place)s, %(lat)s, %(lon)s,
-                        %(capacity)s, %(category)s, %(tags)s, %(amount)s, %(currency)s, %(organizer_id)s)
-                RETURNING *
-            )
-            SELECT event.*, organizer.name AS organizer_name
-              FROM event
-              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
-            """,
-            {
-                "title": event.title,
-                "description": event.description,
-                "starts_at": event.starts_at,
-                "ends_at": event.ends_at,
-                "timezone": event.timezone,
-                "place": event.location.name,
-                "lat": event.location.lat,
-                "lon": event.location.lon,
-                "capacity": event.capacity,
-                "category": event.category,
-                "tags": event.tags,
-                "amount": event.price.amount,
-                "currency": event.price.currency,
-                "organizer_id": organizer_id,
-            },
-        ).fetchone()
+        try:
+            row = self._connection.execute(_ADD_EVENT, _values(event, organizer_id)).fetchone()
+        except ForeignKeyViolation as error:
+            raise _REFERENCES[error.diag.constraint_name or ""] from error
         assert row is not None
         return _event(row)
 
@@ -101,6 +91,25 @@ class PostgresCatalog:
             _EVENT + "WHERE event.status <> 'draft' AND event.id > %s ORDER BY event.id LIMIT %s", (after_id, limit)
         ).fetchall()
         return [_event(row) for row in rows]
+
+
+def _values(event: EventIn, organizer_id: int) -> dict[str, Any]:
+    return {
+        "title": event.title,
+        "description": event.description,
+        "starts_at": event.starts_at,
+        "ends_at": event.ends_at,
+        "timezone": event.timezone,
+        "place": event.location.name,
+        "lat": event.location.lat,
+        "lon": event.location.lon,
+        "capacity": event.capacity,
+        "category": event.category,
+        "tags": event.tags,
+        "amount": event.price.amount,
+        "currency": event.price.currency,
+        "organizer_id": organizer_id,
+    }
 
 
 def _event(row: Row) -> Event:

@@ -12,17 +12,24 @@ from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.model import Work
 
 
+class UnknownCategoryError(Exception):
+    """Raised by the store for an event of a category that does not exist."""
+
+
+class UnknownOrganizerError(Exception):
+    """Raised by the store for an event of a user it has not been told about."""
+
+
 class CatalogStore(Protocol):
     def categories(self) -> list[str]: ...
-
-    def knows_user(self, user_id: int) -> bool: ...
 
     def put_user(self, user_id: int, name: str, version: int) -> None:
         """Keep the projection of a user unless a later version is already there."""
 
     def page_of_published(self, after_id: int, limit: int) -> list[Event]: ...
 
-    def add_event(self, event: EventIn, organizer_id: int) -> Event: ...
+    def add_event(self, event: EventIn, organizer_id: int) -> Event:
+        """The new draft. Raises UnknownCategoryError or UnknownOrganizerError."""
 
     def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None: ...
 
@@ -51,16 +58,13 @@ class Catalog:
         now = self._clock()
         if event.starts_at <= now:
             raise InvalidInputError([FieldError("/starts_at", f"must be in the future; it is now {rfc3339(now)}")])
-        self._learn_user(caller.user_id)
-        with self._work() as (store, outbox):
-            categories = store.categories()
-            if event.category not in categories:
-                raise InvalidInputError(
-                    [FieldError("/category", f"{event.category!r} is not a category; allowed: {', '.join(categories)}")]
-                )
-            created = store.add_event(event, caller.user_id)
-            outbox.append(messages.event_changed(created, "created", caller.user_id))
-        return created
+        try:
+            return self._add(event, caller)
+        except UnknownOrganizerError:
+            # Identity's message about the caller is still on the way.
+            name, version = self._users.describe(caller.user_id)
+            self.learn_user(caller.user_id, name, version)
+            return self._add(event, caller)
 
     def publish(self, event_id: int, caller: Caller) -> Event:
         """Open a draft to everyone. Raises NotFoundError for another's event, ConflictError unless a draft in time."""
@@ -83,7 +87,7 @@ class Catalog:
 
     def describe(self, event_id: int) -> Event:
         """An event whatever its status, for other services. Raises NotFoundError."""
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             event = store.find_event(event_id)
         if event is None:
             raise _no_such_event(event_id)
@@ -91,26 +95,30 @@ class Catalog:
 
     def page(self, after_id: int, limit: int) -> list[Event]:
         """Events that are no drafts, by id, for services that rebuild a projection."""
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             return store.page_of_published(after_id, limit)
 
     def learn_user(self, user_id: int, name: str, version: int) -> None:
         """Project a user's name, told by identity."""
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             store.put_user(user_id, name, version)
 
     def learn_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
         """Project an event's registration counts, told by registrations."""
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             store.put_counts(event_id, registered, waitlisted, version)
 
-    def _learn_user(self, user_id: int) -> None:
-        """Make sure the organiser's name is known: asked of identity when its message is still on the way."""
-        with self._work() as (store, _):
-            if store.knows_user(user_id):
-                return
-        name, version = self._users.describe(user_id)
-        self.learn_user(user_id, name, version)
+    def _add(self, event: EventIn, caller: Caller) -> Event:
+        try:
+            with self._work() as (store, outbox):
+                created = store.add_event(event, caller.user_id)
+                outbox.append(messages.event_changed(created, "created", caller.user_id))
+        except UnknownCategoryError as error:
+            with self._work.statement() as store:
+                allowed = ", ".join(store.categories())
+            detail = f"{event.category!r} is not a category; allowed: {allowed}"
+            raise InvalidInputError([FieldError("/category", detail)]) from error
+        return created
 
     @staticmethod
     def _own(event: Event | None, event_id: int, caller: Caller | None) -> Event:

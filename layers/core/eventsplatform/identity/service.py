@@ -63,13 +63,13 @@ class Identity:
 
     def login(self, credentials: Credentials) -> Session:
         """Open a session. Raises UnauthenticatedError, the same after the same work for an unknown account."""
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             found = store.find_credentials(credentials.email)
         user, password_hash = found or (None, None)
         if not self._passwords.matches(password_hash, credentials.password.get_secret_value()) or user is None:
             raise UnauthenticatedError("The e-mail address or the password is wrong.")
         refresh_token = secrets.token_urlsafe(32)
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             store.add_refresh_token(
                 user.id, hashlib.sha256(refresh_token.encode()).digest(), self._clock() + REFRESH_LIFETIME
             )
@@ -82,7 +82,7 @@ class Identity:
 
     def describe(self, user_id: int) -> UserSummary:
         """What other services may know of a user. Raises NotFoundError."""
-        with self._work() as (store, _):
+        with self._work.statement() as store:
             summary = store.find_summary(user_id)
         if summary is None:
             raise NotFoundError(f"There is no user {user_id}.")

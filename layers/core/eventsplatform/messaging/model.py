@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,7 @@ TOPICS = {
     "recommendations": "evp.recommendations.v1",
 }
 
-Store = TypeVar("Store")
+Store = TypeVar("Store", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,14 @@ class Appendable(Protocol):
     def append(self, change: Change) -> None: ...
 
 
-# A transaction of a service: its store and the outbox, committed together.
-Work = Callable[[], AbstractContextManager[tuple[Store, Appendable]]]
+class Work(Protocol[Store]):
+    """The ways in which a use case reaches its store."""
+
+    def __call__(self) -> AbstractContextManager[tuple[Store, Appendable]]:
+        """A transaction: the store and the outbox, committed together."""
+
+    def statement(self) -> AbstractContextManager[Store]:
+        """The store for one statement, which is its own transaction and takes one round trip."""
 
 
 def topic_of(message_type: str) -> str:

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.config import OutboxSettings, read_setting
-from eventsplatform.messaging.model import Change, shard_of
+from eventsplatform.messaging.model import Change, shard_of, topic_of
 from eventsplatform.observability import logger
 from eventsplatform.tracing import current_traceparent
 
@@ -33,6 +33,8 @@ class Outbox:
         self.touched_shards: set[int] = set()
 
     def append(self, change: Change) -> None:
+        """Raises KeyError for a change that no topic is for: its row could never be relayed."""
+        topic_of(change.type)
         shard = shard_of(change.key, self._shards)
         self._connection.execute(
             """
@@ -91,6 +93,12 @@ class UnitOfWork(Generic[Store]):
             yield self._store(connection), outbox
         if outbox.touched_shards:
             self._poke(outbox.touched_shards)
+
+    @contextmanager
+    def statement(self) -> Iterator[Store]:
+        """The store for one statement, which is its own transaction."""
+        with self._database.autocommit() as connection:
+            yield self._store(connection)
 
 
 def unit_of_work(database: Database, store: Callable[[Connection], Store]) -> UnitOfWork[Store]:

@@ -21,6 +21,14 @@ from psycopg import sql
 SERVICES = ("messaging", "identity", "catalog", "registrations")
 EXTENSIONS = ("citext", "cube", "earthdistance", "pg_trgm", "btree_gist", "unaccent", "vector")
 
+# Of every connection that a service opens. They belong to the role because RDS Proxy takes none from clients.
+ROLE_SETTINGS = {
+    "statement_timeout": "5s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",
+    "timezone": "UTC",
+}
+
 _PACKAGE = Path(__file__).parent.parent
 _LOCK_KEY = 4_837_201_155
 
@@ -61,6 +69,10 @@ def _create_roles_and_schemas(connection: psycopg.Connection, iam_authentication
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
             if password:
                 connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+            for setting, value in ROLE_SETTINGS.items():
+                connection.execute(
+                    sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value))
+                )
             if iam_authentication:
                 connection.execute(sql.SQL("GRANT rds_iam TO {}").format(name))
             # The administrator of a managed database is no superuser: it must be a member to hand over ownership.

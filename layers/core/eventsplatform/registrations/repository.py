@@ -36,25 +36,27 @@ class PostgresRegistrations:
     def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
         free = places.available > 0 and places.waitlisted == 0
         try:
-            row = self._connection.execute(
+            # Both results are fetched only then, so that the two statements travel together.
+            registered = self._connection.execute(
                 """
                 INSERT INTO registrations.event_registrations (event_id, user_id, status)
                 VALUES (%s, %s, %s)
                 RETURNING id, event_id, user_id, status, registered_at, offer_expires_at
                 """,
                 (places.event_id, user_id, "active" if free else "waitlisted"),
-            ).fetchone()
+            )
+            counted = self._connection.execute(
+                """
+                UPDATE registrations.events
+                   SET registered = registered + %s, waitlisted = waitlisted + %s, counts_version = counts_version + 1
+                 WHERE event_id = %s
+                RETURNING *
+                """,
+                (int(free), int(not free), places.event_id),
+            )
+            row, counts = registered.fetchone(), counted.fetchone()
         except UniqueViolation as error:
             raise AlreadyRegisteredError from error
-        counts = self._connection.execute(
-            """
-            UPDATE registrations.events
-               SET registered = registered + %s, waitlisted = waitlisted + %s, counts_version = counts_version + 1
-             WHERE event_id = %s
-            RETURNING *
-            """,
-            (int(free), int(not free), places.event_id),
-        ).fetchone()
         assert row is not None
         assert counts is not None
         after = EventPlaces(**counts)

@@ -46,10 +46,28 @@ class Registrations:
         Raises NotFoundError for an event that is not open to the public, ConflictError for one that is
         over or cancelled and for a second registration of the same person.
         """
-        self._learn_event(event_id)
+        registration = self._take_place(event_id, caller)
+        if registration is None:
+            # The catalog's message about the event may still be on the way.
+            self.learn_event(self._events.describe(event_id))
+            registration = self._take_place(event_id, caller)
+        if registration is None:
+            raise NotFoundError(f"There is no event {event_id}.")
+        return registration
+
+    def learn_event(self, places: EventPlaces) -> None:
+        """Project an event, told by the catalog."""
+        with self._work.statement() as store:
+            store.put_places(places)
+
+    def _take_place(self, event_id: int, caller: Caller) -> Registration | None:
+        """None for an event that is not known here, or only as a draft."""
         try:
             with self._work() as (store, outbox):
-                places = self._open_places(store.find_places(event_id, for_update=True), event_id)
+                places = store.find_places(event_id, for_update=True)
+                if places is None or places.status == "draft":
+                    return None
+                self._check_open(places)
                 registration, places = store.add(places, caller.user_id)
                 what: messages.Happening = "created" if registration.status == "active" else "waitlisted"
                 outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
@@ -57,23 +75,8 @@ class Registrations:
             raise ConflictError(f"You are already registered for event {event_id}.") from error
         return registration
 
-    def learn_event(self, places: EventPlaces) -> None:
-        """Project an event, told by the catalog."""
-        with self._work() as (store, _):
-            store.put_places(places)
-
-    def _learn_event(self, event_id: int) -> None:
-        """Make sure a published event is known as such: asked of the catalog when its message is still on the way."""
-        with self._work() as (store, _):
-            places = store.find_places(event_id)
-        if places is None or places.status == "draft":
-            self.learn_event(self._events.describe(event_id))
-
-    def _open_places(self, places: EventPlaces | None, event_id: int) -> EventPlaces:
-        if places is None or places.status == "draft":
-            raise NotFoundError(f"There is no event {event_id}.")
+    def _check_open(self, places: EventPlaces) -> None:
         if places.status != "published":
             raise ConflictError(f"Registration is closed: the event is {places.status}.")
         if places.starts_at <= self._clock():
             raise ConflictError("Registration is closed: the event has started.")
-        return places

@@ -1,0 +1,120 @@
+"""How many round trips to Postgres the warm path takes: on AWS each costs a millisecond or more."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from eventsplatform.adapters.postgres import Database
+from eventsplatform.config import DatabaseSettings
+from eventsplatform.identity.model import Credentials, Registration
+from tests.support.database import Services, caller, event_in, services
+from tests.support.round_trips import CountingProxy, counting_proxy
+
+ORGANIZER = 7_001
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def proxied(migrated_database: str) -> Iterator[tuple[CountingProxy, Services]]:
+    with counting_proxy(migrated_database) as (proxy, url), services(url) as running:
+        yield proxy, running
+
+
+def _register_user(running: Services, email: str) -> None:
+    running.identity.register(Registration(email=email, password=PASSWORD, name="Ada"))
+
+
+@pytest.fixture(scope="module")
+def drafts(proxied: tuple[CountingProxy, Services]) -> list[int]:
+    _, running = proxied
+    return [running.catalog.create(event_in(), caller(ORGANIZER)).id for _ in range(12)]
+
+
+@pytest.fixture(scope="module")
+def event_id(proxied: tuple[CountingProxy, Services]) -> int:
+    return proxied[1].published_event(ORGANIZER)
+
+
+def test_signing_up_takes_two_round_trips(proxied: tuple[CountingProxy, Services]) -> None:
+    proxy, running = proxied
+    for _ in range(6):
+        _register_user(running, f"{uuid.uuid4()}@example.org")
+
+    with proxy.counting() as counted:
+        _register_user(running, f"{uuid.uuid4()}@example.org")
+
+    assert counted == [2]
+
+
+def test_signing_in_takes_two_round_trips(proxied: tuple[CountingProxy, Services]) -> None:
+    proxy, running = proxied
+    email = f"{uuid.uuid4()}@example.org"
+    _register_user(running, email)
+    credentials = Credentials(email=email, password=PASSWORD)
+    for _ in range(6):
+        running.identity.login(credentials)
+
+    with proxy.counting() as counted:
+        running.identity.login(credentials)
+
+    assert counted == [2]
+
+
+def test_writing_a_draft_takes_two_round_trips(proxied: tuple[CountingProxy, Services], drafts: list[int]) -> None:
+    proxy, running = proxied
+
+    with proxy.counting() as counted:
+        running.catalog.create(event_in(), caller(ORGANIZER))
+
+    assert counted == [2]
+
+
+def test_publishing_takes_three_round_trips(proxied: tuple[CountingProxy, Services], drafts: list[int]) -> None:
+    proxy, running = proxied
+    *others, last = drafts
+    for draft in others:
+        running.catalog.publish(draft, caller(ORGANIZER))
+
+    with proxy.counting() as counted:
+        running.catalog.publish(last, caller(ORGANIZER))
+
+    assert counted == [3]
+
+
+def test_reading_an_event_takes_one_round_trip(proxied: tuple[CountingProxy, Services], event_id: int) -> None:
+    proxy, running = proxied
+    for _ in range(6):
+        running.catalog.get(event_id, None)
+
+    with proxy.counting() as counted:
+        running.catalog.get(event_id, None)
+
+    assert counted == [1]
+
+
+def test_registering_takes_three_round_trips(proxied: tuple[CountingProxy, Services], event_id: int) -> None:
+    proxy, running = proxied
+    for user_id in range(8_000, 8_006):
+        running.registrations.register(event_id, caller(user_id))
+
+    with proxy.counting() as counted:
+        running.registrations.register(event_id, caller(8_010))
+
+    assert counted == [3]
+
+
+def test_a_transaction_of_statements_fetched_one_by_one_takes_more(migrated_database: str) -> None:
+    """The control: the counter does see what a conversation statement by statement costs."""
+    with counting_proxy(migrated_database) as (proxy, url):
+        database = Database(DatabaseSettings(url, "catalog", False))
+        database.ping()
+
+        with proxy.counting() as counted, database.autocommit() as connection:
+            for statement in ("BEGIN", "SELECT 1", "SELECT 2", "COMMIT"):
+                connection.execute(statement)
+
+        assert counted == [4]
+        database.close()

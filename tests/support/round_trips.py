@@ -1,0 +1,90 @@
+"""A TCP proxy that counts round trips, for tests of how chatty a client is."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+
+class CountingProxy:
+    """Forwards connections to one server; `round_trips` grows when the client speaks after the server has."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._upstream = address
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self.round_trips = 0
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @contextmanager
+    def counting(self) -> Iterator[list[int]]:
+        """A list that holds the number of round trips made within, once it is left."""
+        before, counted = self.round_trips, [0]
+        yield counted
+        counted[0] = self.round_trips - before
+
+    def drop_connections(self) -> None:
+        """End every connection, as a network or a server that went away does."""
+        while self._sockets:
+            _shut(self._sockets.pop())
+
+    def close(self) -> None:
+        self._listener.close()
+        self.drop_connections()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._upstream)
+            for connection in (client, server):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sockets += [client, server]
+            Conversation(self, client, server)
+
+
+class Conversation:
+    def __init__(self, proxy: CountingProxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._server_spoke_last = True
+        for source, target, is_server in ((client, server, False), (server, client, True)):
+            threading.Thread(target=self._pump, args=(source, target, is_server), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, is_server: bool) -> None:
+        try:
+            while data := source.recv(65_536):
+                if not is_server and self._server_spoke_last:
+                    self._proxy.round_trips += 1
+                self._server_spoke_last = is_server
+                target.sendall(data)
+        except OSError:
+            pass  # the connection is over, which the other side learns next
+        _shut(target)
+
+
+def _shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # already shut
+    connection.close()
+
+
+@contextmanager
+def counting_proxy(url: str) -> Iterator[tuple[CountingProxy, str]]:
+    """A proxy in front of the server at `url`, and the URL that leads through it."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    proxy = CountingProxy((parts.hostname, parts.port))
+    user = f"{parts.username}@" if parts.username else ""
+    try:
+        yield proxy, urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}"))
+    finally:
+        proxy.close()
