@@ -6,20 +6,25 @@ import json
 from functools import cache
 from typing import Any
 
-CONNECT_TIMEOUT_SECONDS = 2
-READ_TIMEOUT_SECONDS = 5
+from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.observability import logger
+
+CONNECT_TIMEOUT_SECONDS = 2.0
+
+# Errors of a called function that trying again may cure, and Lambda's own when it has no room.
+_UNAVAILABLE_ERRORS = frozenset({"DependencyUnavailableError", "Sandbox.Timedout", "Runtime.ExitError"})
 
 
 @cache
-def client(service: str, *, endpoint_url: str | None = None) -> Any:
-    """The environment's client of an AWS service, with bounded time-outs and botocore's standard retries."""
+def client(service: str, *, endpoint_url: str | None = None, read_timeout: float = 5.0, attempts: int = 3) -> Any:
+    """The environment's client of an AWS service: no call takes longer than `attempts` time-outs, in seconds."""
     import boto3
     from botocore.config import Config
 
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 3},
+        connect_timeout=min(CONNECT_TIMEOUT_SECONDS, read_timeout),
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     return _session(boto3).client(service, endpoint_url=endpoint_url, config=config)
 
@@ -34,13 +39,24 @@ class SecretStore:
 
     def __init__(self, max_age_seconds: int = 300) -> None:
         self._max_age_seconds = max_age_seconds
+        self._last_known: dict[str, dict[str, Any]] = {}
 
     def get_json(self, name: str) -> dict[str, Any]:
+        """The secret's object; the last one known while Secrets Manager does not answer.
+
+        Raises DependencyUnavailableError when there is none yet.
+        """
         from aws_lambda_powertools.utilities.parameters import SecretsProvider
+        from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
         provider = _secrets_provider(SecretsProvider)
-        text = provider.get(name, max_age=self._max_age_seconds)
-        return dict(json.loads(text))
+        try:
+            self._last_known[name] = json.loads(provider.get(name, max_age=self._max_age_seconds))
+        except GetParameterError as error:
+            logger.warning("a secret could not be read", extra={"secret": name, "error": str(error)})
+            if name not in self._last_known:
+                raise DependencyUnavailableError("secret store") from error
+        return self._last_known[name]
 
 
 @cache
@@ -52,15 +68,30 @@ class FunctionClient:
     """Calls between services: another service's function, invoked directly."""
 
     def invoke(self, name: str, payload: dict[str, Any]) -> Any:
-        """The function's result. Raises FunctionCallError with its error type and message when it failed."""
-        answer = client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())
-        result = json.loads(answer["Payload"].read())
-        if "FunctionError" in answer:
-            raise FunctionCallError(name, result.get("errorType", ""), result.get("errorMessage", ""))
-        return result
+        """The function's result.
+
+        Raises FunctionCallError with its error type and message when it failed, DependencyUnavailableError
+        when it could not be reached or could not reach what it needs itself.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+            result = json.loads(answer["Payload"].read())
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("a function could not be called", extra={"function": name, "error": str(error)})
+            raise DependencyUnavailableError("service behind this one") from error
+        if "FunctionError" not in answer:
+            return result
+        failure = FunctionCallError(name, result.get("errorType", ""), result.get("errorMessage", ""))
+        if failure.error_type in _UNAVAILABLE_ERRORS:
+            raise DependencyUnavailableError("service behind this one") from failure
+        raise failure
 
     def invoke_async(self, name: str, payload: dict[str, Any]) -> None:
-        client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(payload).encode())
+        """Hand over an event, without waiting long: who calls this has already answered or can do without."""
+        brief = client("lambda", read_timeout=1.0, attempts=1)
+        brief.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(payload).encode())
 
 
 class FunctionCallError(RuntimeError):

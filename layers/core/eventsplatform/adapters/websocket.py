@@ -21,7 +21,9 @@ class WebSocketGateway:
         Any other failure (throttling, a slow consumer) drops this frame: the client sees the gap in the
         room's offsets and recovers by joining again.
         """
-        gateway = client("apigatewaymanagementapi", endpoint_url=self._settings.callback_url)
+        # One attempt and no patience: a slow connection must not hold up everyone else in the room.
+        url = self._settings.callback_url
+        gateway = client("apigatewaymanagementapi", endpoint_url=url, read_timeout=1.0, attempts=1)
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
