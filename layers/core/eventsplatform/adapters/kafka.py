@@ -64,6 +64,8 @@ class KafkaProducer:
         A message without a report when the time is up counts as not acknowledged: it may still have
         arrived, so consumers must be idempotent.
         """
+        from confluent_kafka import KafkaException
+
         producer = self._opened()
         acknowledged = [False] * len(messages)
         for index, message in enumerate(messages):
@@ -78,6 +80,9 @@ class KafkaProducer:
             except BufferError:
                 # The local queue is full: the rest stays unacknowledged and is sent by the next round.
                 break
+            except KafkaException as error:
+                # Refused before it was sent (too large): it stays unacknowledged, the others do not wait for it.
+                _mark(acknowledged, index)(error, None)
             producer.poll(0)
         if producer.flush(timeout_seconds):
             # What is still queued must not be delivered later, behind messages of the next round.
@@ -104,11 +109,11 @@ class KafkaProducer:
 
 
 def _mark(acknowledged: list[bool], index: int) -> Any:
-    def on_delivery(error: Any, message: Any) -> None:
+    def on_delivery(error: Any, _message: Any) -> None:
         if error is None:
             acknowledged[index] = True
         else:
-            logger.warning("kafka did not acknowledge a message", extra={"error": str(error), "topic": message.topic()})
+            logger.warning("kafka did not acknowledge a message", extra={"error": str(error)})
 
     return on_delivery
 
@@ -126,4 +131,6 @@ def kafka_producer() -> KafkaProducer:
 def kafka_admin() -> Any:
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient(client_configuration(KafkaSettings.from_environment()) | {"error_cb": _log_error})
+    admin = AdminClient(client_configuration(KafkaSettings.from_environment()) | {"error_cb": _log_error})
+    admin.poll(0)  # has the authentication token made, which blocking calls do not
+    return admin

@@ -7,7 +7,7 @@ without a transaction open, and marks the acknowledged prefix, if the lease is s
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -74,6 +74,19 @@ class Relay:
         self._store = store
         self._send = send
         self._holder = uuid.uuid4()
+
+    def drain_all(self, shards: Iterable[int], remaining_ms: Callable[[], int]) -> int:
+        """Drain each shard; one that fails does not keep the others waiting. Raises their errors as a group."""
+        total = 0
+        failures: list[Exception] = []
+        for shard in shards:
+            try:
+                total += self.drain(shard, remaining_ms)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} shards could not be relayed to the end", failures)
+        return total
 
     def drain(self, shard: int, remaining_ms: Callable[[], int]) -> int:
         """Relay everything pending in a shard; the number of messages acknowledged.
