@@ -24,7 +24,7 @@ def _redis() -> None:
 def _opensearch() -> None:
     from eventsplatform.adapters.opensearch import opensearch_client
 
-    opensearch_client().info(request_timeout=CHECK_TIMEOUT_SECONDS)  # type: ignore[call-arg]
+    opensearch_client().info(request_timeout=CHECK_TIMEOUT_SECONDS)
 
 
 def _kafka() -> None:
