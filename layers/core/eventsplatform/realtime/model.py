@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from eventsplatform.errors import FieldError, ForbiddenError, InvalidInputError
@@ -76,6 +77,12 @@ class Joined:
     recovered: bool
     messages: list[dict[str, Any]]
     presence: int
+
+    def at_most(self, size: int) -> Joined:
+        """Without the messages when they take more than `size` bytes: the client then reads the state anew."""
+        if len(orjson.dumps(self.messages)) <= size:
+            return self
+        return replace(self, recovered=False, messages=[])
 
     def as_frame(self) -> dict[str, Any]:
         return {

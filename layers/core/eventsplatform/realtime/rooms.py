@@ -85,7 +85,12 @@ class RedisRooms:
 
     def join(self, room: Room, connection_id: str, since: Position | None) -> Joined:
         with redis_required() as redis:
-            redis.hset(_connection_key(connection_id), room.name, 1)
+            # Noted before it is joined, so that leaving finds it; kept no longer than connections last, for
+            # $disconnect may have come first.
+            pipeline = redis.pipeline(transaction=True)
+            pipeline.hset(_connection_key(connection_id), room.name, "1")
+            pipeline.expire(_connection_key(connection_id), CONNECTION_SECONDS, nx=True)
+            pipeline.execute()
             epoch, offset, recovered, presence, frames = _scripts(redis)["join"](
                 keys=[_room_key(room.name, part) for part in ("meta", "stream", "members")],
                 args=[

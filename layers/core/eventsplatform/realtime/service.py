@@ -11,6 +11,10 @@ from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.realtime.model import Joined, Position, Room, pushes_of
 
+# API Gateway closes a connection over a message of more than 128 KB; the rest of the frame has room to spare.
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+CAUGHT_UP_BYTES = 120_000
+
 
 class RoomStore(Protocol):
     """Who is in which room, and each room's recent frames under gapless offsets."""
@@ -48,7 +52,7 @@ class Rooms:
         """Enter a room. Raises InvalidInputError for a bad name, ForbiddenError for one that is not the caller's."""
         room = Room.parse(name)
         room.check(caller, self._organizer_of)
-        return self._store.join(room, connection_id, since)
+        return self._store.join(room, connection_id, since).at_most(CAUGHT_UP_BYTES)
 
     def fan_out(self, message: Message) -> int:
         """Push a platform message to everyone who may see it; the number of frames sent.
