@@ -49,7 +49,7 @@ class NatsConnection:
             try:
                 self._client = await nats.connect(
                     self._settings.url,
-                    connect_timeout=CONNECT_TIMEOUT_SECONDS,  # type: ignore[arg-type]
+                    connect_timeout=CONNECT_TIMEOUT_SECONDS,
                     allow_reconnect=False,
                     error_cb=_log_error,
                     **_credentials(self._settings),
