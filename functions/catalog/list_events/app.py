@@ -9,7 +9,7 @@ from eventsplatform.entrypoints.step import direct
 
 class Question(BaseModel):
     after_id: int = 0
-    limit: int = Field(default=500, ge=1, le=1000)
+    limit: int = Field(default=150, ge=1, le=150)
 
 
 @direct(Question)

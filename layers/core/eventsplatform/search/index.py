@@ -14,7 +14,7 @@ from opensearchpy.exceptions import RequestError
 from eventsplatform.adapters.opensearch import opensearch_required
 from eventsplatform.clock import rfc3339
 from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
-from eventsplatform.pagination import decode_cursor, encode_cursor
+from eventsplatform.pagination import decode_cursor, encode_cursor, invalid_cursor
 from eventsplatform.search.model import EventQuery, Facet, FoundEvent, IndexedEvent, SearchResults
 
 INDEX = "events"
@@ -53,7 +53,7 @@ class OpenSearchEvents:
         """Raises DependencyUnavailableError when OpenSearch is down, InvalidInputError for a foreign cursor."""
         body = search_body(query, now)
         with opensearch_required() as client:
-            answer = client.search(index=INDEX, body=body, ignore_unavailable=True)  # type: ignore[call-arg]
+            answer = client.search(index=INDEX, body=body, ignore_unavailable=True)
         hits = answer["hits"]["hits"]
         page = hits[: query.limit]
         return SearchResults(
@@ -108,12 +108,18 @@ def search_body(query: EventQuery, now: datetime) -> dict[str, Any]:
         "sort": _sort(query),
     }
     if query.cursor:
-        order, *key = decode_cursor(query.cursor, length=1 + len(body["sort"]))
-        if order == query.order:
-            body["search_after"] = key
-        else:
-            decode_cursor("", length=1)
+        body["search_after"] = _position(query)
     return body
+
+
+def _position(query: EventQuery) -> list[Any]:
+    """The sort values in the query's cursor. Raises InvalidInputError for one of another order."""
+    order, *values = decode_cursor(query.cursor or "", length=1 + len(_sort(query)))
+    # The leading score or distance may have a fraction; dates are milliseconds.
+    leading, *others = values if query.order != "date" else (0, *values)
+    if order != query.order or isinstance(leading, str) or not all(isinstance(value, int) for value in others):
+        raise invalid_cursor()
+    return values
 
 
 def _text(query: EventQuery) -> list[dict[str, Any]]:

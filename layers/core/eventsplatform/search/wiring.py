@@ -11,7 +11,8 @@ from eventsplatform.config import read_setting
 from eventsplatform.search.index import OpenSearchEvents
 from eventsplatform.search.service import EventSearch
 
-PAGE_SIZE = 500
+# An event with the longest texts takes some 30 KB, a function's answer 6 MB.
+PAGE_SIZE = 150
 
 
 class CatalogFunctions:
