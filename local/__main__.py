@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "demo": "load the demo data into an empty database",
     "dev": "run the whole platform",
     "import-ics": "publish the events of an iCalendar file through the API",
     "nats": "print the messages that outside services get over NATS",

@@ -30,7 +30,7 @@ from local.control_plane import ControlPlane, provision
 from local.engines import Endpoints, EngineEvent, Engines
 from local.engines.pids import PidRegistry
 from local.gateway import AsgiApp, Gateway, check_port, serve, serve_app
-from local.gateway.documentation import swagger_ui
+from local.gateway.pages import swagger_ui
 from local.metrics import EmfMetrics, LambdaMetrics
 from local.refill import Refill
 from local.template import TemplateError, read_application

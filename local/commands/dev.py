@@ -14,11 +14,12 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from local.commands.demo import load_when_empty
 from local.commands.endpoints import STATE
 from local.engines import EngineError, EngineEvent
 from local.gateway import PortInUseError
 from local.openapi import template_directory
-from local.platform import Platform, PlatformSettings, running
+from local.platform import RELAY_FUNCTION, Platform, PlatformSettings, running
 from local.template import TemplateError
 
 console = Console(highlight=False)
@@ -82,9 +83,9 @@ async def _serve(settings: PlatformSettings, options: argparse.Namespace, began:
 
 
 async def _load_demo(platform: Platform) -> None:
-    from local.commands.demo import load_with_progress
-
-    if await asyncio.to_thread(load_with_progress, platform.endpoints.postgres, platform.application, console):
+    shards = int(platform.application.functions[RELAY_FUNCTION].environment["OUTBOX_SHARDS"])
+    report = await asyncio.to_thread(load_when_empty, platform.endpoints.postgres, shards, console)
+    if report:
         platform.wake_relay()
 
 

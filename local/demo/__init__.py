@@ -4,7 +4,6 @@
 `local.demo.accounts`.
 """
 
-from local.demo.command import add_parser, progress_bar, run
 from local.demo.loading import DemoReport, NotEmptyError, is_empty, load
 
-__all__ = ["DemoReport", "NotEmptyError", "add_parser", "is_empty", "load", "progress_bar", "run"]
+__all__ = ["DemoReport", "NotEmptyError", "is_empty", "load"]

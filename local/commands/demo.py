@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from eventsplatform.clock import utc_now
 from eventsplatform.errors import DependencyUnavailableError
-from local.demo.loading import NotEmptyError, load
+from local.commands.endpoints import STATE, running_endpoints
+from local.demo.loading import DemoReport, NotEmptyError, is_empty, load
 from local.demo.loading import Progress as ReportProgress
 from local.demo.plan import EVENTS, REGISTRATIONS, USERS
-
-ENDPOINTS = Path(".local/endpoints.json")
 
 
 @contextmanager
@@ -39,27 +36,26 @@ def progress_bar(console: Console | None = None) -> Iterator[ReportProgress]:
         yield report
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser(
-        "demo",
-        help="load the demo data into an empty database",
-        description=f"Load {EVENTS:,} events, {USERS} users and about {REGISTRATIONS:,} registrations into an empty "
-        "database. `make dev` does this on its own.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        f"{EVENTS:,} events, {USERS} users, about {REGISTRATIONS:,} registrations; `make dev` does it alone."
     )
-    parser.add_argument("--database-url", help="default: DATABASE_URL, else that of the running platform")
-    parser.add_argument("--shards", type=int, default=int(os.environ.get("OUTBOX_SHARDS", "4")))
-    parser.set_defaults(run=run)
+    parser.add_argument("--database-url", help="default: that of the running platform")
+    parser.add_argument("--shards", type=int, default=4, help="as the template's OutboxShards")
+    parser.add_argument("--state", type=Path, default=STATE, help="the platform's state directory")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """0 when loaded, 1 when the database is not empty, 2 when it cannot be reached."""
-    database_url = arguments.database_url or os.environ.get("DATABASE_URL") or _running_database()
-    if not database_url:
-        print("Which database? Start the platform with `make dev` or give --database-url.", file=sys.stderr)
-        return 2
+    database_url = options.database_url
+    if database_url is None:
+        endpoints = running_endpoints(options.state)
+        if endpoints is None:
+            return 2
+        database_url = endpoints["postgres"]
     try:
         with progress_bar() as progress:
-            report = load(database_url, shards=arguments.shards, now=utc_now(), progress=progress)
+            report = load(database_url, shards=options.shards, now=utc_now(), progress=progress)
     except NotEmptyError as error:
         print(error, file=sys.stderr)
         return 1
@@ -74,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _running_database() -> str | None:
-    """The address the running platform has written down, if one runs here."""
-    try:
-        address: str | None = json.loads(ENDPOINTS.read_text(encoding="utf-8")).get("postgres")
-    except FileNotFoundError:
+def load_when_empty(database_url: str, shards: int, console: Console) -> DemoReport | None:
+    """What `make dev` does: load with a progress bar, or leave a database alone that has anything in it."""
+    if not is_empty(database_url):
         return None
-    return address
+    console.print("\n  Loading the demo data into the empty database (DEMO=0 leaves it empty)")
+    with progress_bar(console) as progress:
+        return load(database_url, shards=shards, now=utc_now(), progress=progress)
