@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from local.application import ACCOUNT_ID, REGION, Schedule
-from local.triggers.asynchronous import AsyncInvocations
 from local.triggers.schedule_expressions import parse_expression
 from local.triggers.statistics import TriggerStatistics
 
@@ -34,6 +33,10 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class AsyncFunctions(Protocol):
+    def submit(self, name: str, payload: bytes) -> str: ...
+
+
 class StateMachines(Protocol):
     async def start_execution(self, name: str, document: str) -> None: ...
 
@@ -44,7 +47,7 @@ class ScheduleTrigger:
     def __init__(
         self,
         schedule: Schedule,
-        asynchronous: AsyncInvocations,
+        functions: AsyncFunctions,
         state_machines: StateMachines,
         *,
         clock: Clock | None = None,
@@ -52,7 +55,7 @@ class ScheduleTrigger:
         """Raises InvalidScheduleError."""
         self.schedule = schedule
         self.statistics = TriggerStatistics()
-        self._asynchronous = asynchronous
+        self._functions = functions
         self._state_machines = state_machines
         self._clock = clock or SystemClock()
         self._expression = parse_expression(schedule.expression, anchor=self._clock.now())
@@ -84,7 +87,7 @@ class ScheduleTrigger:
         self.statistics.invocations += 1
         try:
             if self.schedule.function:
-                self._asynchronous.submit(self.schedule.function, document.encode())
+                self._functions.submit(self.schedule.function, document.encode())
             if self.schedule.state_machine:
                 await self._state_machines.start_execution(self.schedule.state_machine, document)
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ class StepFunctions:
         await asyncio.to_thread(self._start_execution, name, document)
 
     def _start_execution(self, name: str, document: str) -> None:
-        self._client.start_execution(stateMachineArn=state_machine_arn(name), input=document)
+        self._client.start_execution(stateMachineArn=state_machine_arn(name), name=str(uuid.uuid4()), input=document)
 
     @cached_property
     def _client(self) -> Any:
