@@ -1,0 +1,380 @@
+"""The whole platform as `make dev` runs it: a process of its own, spoken to from outside as its users do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import psutil
+import psycopg
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from nats.js.errors import NotFoundError
+from psycopg.rows import dict_row
+from websockets.sync.client import ClientConnection, connect
+
+from eventsplatform.clock import rfc3339, utc_now
+from local.engines.engines import ENGINES
+from tests.support.polling import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = "127.0.0.1"
+NATS_STREAM = "PLATFORM"
+PASSWORD = "correct horse battery staple"
+
+READY_WITHIN_SECONDS = 60.0
+STOPS_WITHIN_SECONDS = 30.0
+
+# Above what services usually listen on, below the ports of the engines and those of outgoing connections.
+GATEWAY_PORTS = range(10_000, 20_000)
+
+_READY = re.compile(r"Events Platform is ready after ([0-9.]+) s")
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Someone who has signed up and logged in."""
+
+    id: int
+    email: str
+    access_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+
+@dataclass(frozen=True)
+class NatsMessage:
+    subject: str
+    headers: Mapping[str, str]
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KafkaRecord:
+    topic: str
+    key: str
+    headers: Mapping[str, str]
+    value: dict[str, Any]
+
+
+@dataclass
+class LiveSocket:
+    """A WebSocket connection that tells replies from pushes."""
+
+    connection: ClientConnection
+    pushes: list[dict[str, Any]] = field(default_factory=list)
+
+    def request(self, action: str, **fields: Any) -> dict[str, Any]:
+        """Send a frame and return its reply; pushes that come before it are kept."""
+        frame_id = f"frame-{next(_numbers)}"
+        self.connection.send(json.dumps({"action": action, "id": frame_id, **fields}))
+        while (frame := self.receive()).get("id") != frame_id:
+            self.pushes.append(frame)
+        return frame
+
+    def receive(self, within: float = 20.0) -> dict[str, Any]:
+        """The next frame, whichever kind. Raises TimeoutError."""
+        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=within))
+        return frame
+
+    def next_push(self, event: str) -> dict[str, Any]:
+        """The next push of this kind; those before it are dropped. Raises TimeoutError."""
+        while True:
+            frame = self.pushes.pop(0) if self.pushes else self.receive()
+            if frame.get("event") == event:
+                return frame
+
+
+class RunningPlatform:
+    """`python -m local dev`, from its readiness on."""
+
+    def __init__(self, process: subprocess.Popen[bytes], state: Path, output: Path) -> None:
+        self.process = process
+        self.state = state
+        self._output = output
+
+    @cached_property
+    def endpoints(self) -> dict[str, str]:
+        addresses: dict[str, str] = json.loads((self.state / "endpoints.json").read_text())
+        return addresses
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """A client of the REST API that waits longer than the gateway lets any request take."""
+        return httpx.Client(base_url=self.endpoints["gateway"], timeout=32, trust_env=False)
+
+    @property
+    def output(self) -> str:
+        """What the platform has printed so far."""
+        return self._output.read_text(errors="replace")
+
+    @property
+    def seconds_to_ready(self) -> float:
+        """As the platform itself says; raises AssertionError before it is ready."""
+        said = _READY.search(self.output)
+        assert said, "the platform has not said that it is ready"
+        return float(said[1])
+
+    # As users do.
+
+    def sign_up(self, name: str = "Ada Lovelace") -> Account:
+        """Open an account under an address of its own, and log in."""
+        email = f"user-{os.getpid()}-{time.time_ns()}-{next(_numbers)}@example.org"
+        answer = self.http.post("/v1/auth/register", json={"email": email, "password": PASSWORD, "name": name})
+        assert answer.status_code == 201, answer.text
+        return self.log_in(answer.json()["id"], email)
+
+    def log_in(self, user_id: int, email: str) -> Account:
+        answer = self.http.post("/v1/auth/login", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        return Account(user_id, email, answer.json()["access_token"])
+
+    def create_event(self, organiser: Account, *, published: bool = True, **changes: Any) -> dict[str, Any]:
+        """An event with `changes` to the fields of `event_fields`, published unless asked otherwise."""
+        answer = self.http.post("/v1/events", headers=organiser.headers, json=event_fields(**changes))
+        assert answer.status_code == 201, answer.text
+        if published:
+            answer = self.http.post(f"/v1/events/{answer.json()['id']}/publish", headers=organiser.headers)
+            assert answer.status_code == 200, answer.text
+        event: dict[str, Any] = answer.json()
+        return event
+
+    def register(self, account: Account, event_id: int) -> dict[str, Any]:
+        answer = self.http.post(f"/v1/events/{event_id}/registrations", headers=account.headers)
+        assert answer.status_code == 201, answer.text
+        registration: dict[str, Any] = answer.json()
+        return registration
+
+    @contextmanager
+    def socket(self, account: Account) -> Iterator[LiveSocket]:
+        with connect(
+            self.endpoints["websocket"], additional_headers=account.headers, open_timeout=20, close_timeout=5
+        ) as connection:
+            yield LiveSocket(connection)
+
+    # As the engines' own clients see them.
+
+    def sql(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        with psycopg.connect(self.endpoints["postgres"], connect_timeout=5, row_factory=dict_row) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def nats_messages(self, subject: str = ">") -> list[NatsMessage]:
+        """Everything that the stream has stored on the subject, in order; none when there is no stream yet."""
+        return asyncio.run(_stored_messages(self.endpoints["nats"], subject))
+
+    def kafka_records(self, topic: str) -> list[KafkaRecord]:
+        """Everything that the topic holds, partition by partition."""
+        return _records(self.endpoints["kafka"], topic)
+
+    # As an operator, or a bad day, has it.
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The processes that the platform has recorded to be ended with it, by what they are."""
+        entries = json.loads((self.state / "pids.json").read_text())
+        found: dict[str, psutil.Process] = {}
+        for entry in entries:
+            with suppress(psutil.NoSuchProcess):
+                found[entry["what"]] = psutil.Process(entry["process"]["pid"])
+        return found
+
+    def kill_engine(self, name: str) -> None:
+        """SIGKILL; returns when the process has ended. The platform starts another one."""
+        process = self.processes()[name]
+        process.kill()
+        eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, what=f"end of {name}")
+
+    def engine_returned(self, name: str, *, times: int = 1) -> bool:
+        """Whether the platform has said at least so often that the engine is back."""
+        return len(re.findall(rf"✓ {name} +is back", self.output)) >= times
+
+    @contextmanager
+    def engine_frozen(self, name: str) -> Iterator[None]:
+        """SIGSTOP for all processes of an engine: it keeps its connections and answers nothing, until the end."""
+        process = self.processes()[name]
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            member.suspend()
+        try:
+            yield
+        finally:
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.resume()
+
+    def family(self) -> list[psutil.Process]:
+        """The platform's process and every process below it."""
+        process = psutil.Process(self.process.pid)
+        return [process, *process.children(recursive=True)]
+
+    def stop(self) -> None:
+        """Ctrl-C. Asserts that it ends well and leaves nothing behind."""
+        family = self.family()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            exit_code = self.process.wait(STOPS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"still running {STOPS_WITHIN_SECONDS} s after SIGINT:\n{self.output}") from None
+        assert exit_code == 0, f"exit status {exit_code}:\n{self.output}"
+        assert "Traceback" not in self.output, self.output
+        left_behind = [process for process in family if process.is_running()]
+        assert not left_behind, f"{left_behind} outlived the platform"
+        assert not (self.state / "endpoints.json").exists()
+
+    def close(self) -> None:
+        """Give back what this object holds; ends the platform, however, if it still runs."""
+        if "http" in self.__dict__:
+            self.http.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def event_fields(**changes: Any) -> dict[str, Any]:
+    """The body of `POST /v1/events`: a jazz evening in Berlin in ten days, with `changes`."""
+    starts_at = utc_now() + timedelta(days=10)
+    fields = {
+        "title": f"Jazz by the canal {next(_numbers)}",
+        "starts_at": rfc3339(starts_at),
+        "ends_at": rfc3339(starts_at + timedelta(hours=2)),
+        "timezone": "Europe/Berlin",
+        "location": {"name": "Berlin", "lat": 52.52, "lon": 13.405},
+        "capacity": 100,
+        "category": "music",
+        "tags": ["jazz"],
+    }
+    return fields | changes
+
+
+def free_port() -> int:
+    """A port that nothing listens on, outside of the ranges that the platform itself draws from."""
+    for port in GATEWAY_PORTS[os.getpid() % len(GATEWAY_PORTS) :]:
+        with socket.socket() as candidate, suppress(OSError):
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind((HOST, port))
+            return port
+    raise OSError("no free port")
+
+
+def platform_environment(state: Path, port: int) -> dict[str, str]:
+    """The variables of `make dev`: engines of its own, whatever this process's environment names."""
+    foreign = {engine.variable for engine in ENGINES}
+    inherited = {name: value for name, value in os.environ.items() if name not in foreign}
+    return {**inherited, "EVENTS_PLATFORM_STATE": str(state), "PORT": str(port), "DEMO": "0", "COLUMNS": "200"}
+
+
+def launch(state: Path, *, port: int | None = None) -> RunningPlatform:
+    """Begin to start the platform. `RunningPlatform.close` it, whatever happens."""
+    state.mkdir(parents=True, exist_ok=True)
+    output = state / f"output-{next(_numbers)}.txt"
+    with output.open("wb") as written:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local", "dev"],
+            cwd=ROOT,
+            env=platform_environment(state, port or free_port()),
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return RunningPlatform(process, state, output)
+
+
+@contextmanager
+def platform_running(state: Path) -> Iterator[RunningPlatform]:
+    """A platform on this state, healthy on entry and, unless the test ended it, stopped with Ctrl-C on exit."""
+    running = launch(state)
+    try:
+        _wait_until_healthy(running)
+        yield running
+        if running.process.poll() is None:
+            running.stop()
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """One platform without demo data for all end-to-end tests: use accounts and events of your own."""
+    with platform_running(tmp_path_factory.mktemp("platform")) as running:
+        yield running
+
+
+def _wait_until_healthy(running: RunningPlatform) -> None:
+    def healthy_or_ended() -> bool:
+        if running.process.poll() is not None:
+            return True
+        return bool(_READY.search(running.output)) and running.http.get("/health").json()["status"] == "healthy"
+
+    try:
+        eventually(healthy_or_ended, within=READY_WITHIN_SECONDS, every=0.1, what="a healthy platform")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{running.output}") from error
+    assert running.process.poll() is None, f"exit status {running.process.poll()}:\n{running.output}"
+
+
+async def _stored_messages(url: str, subject: str) -> list[NatsMessage]:
+    client = await nats.connect(url, connect_timeout=5, allow_reconnect=False)
+    try:
+        stream = client.jetstream()
+        try:
+            await stream.get_last_msg(NATS_STREAM, subject)
+        except NotFoundError:
+            return []
+        subscription = await stream.subscribe(subject, stream=NATS_STREAM, ordered_consumer=True)
+        messages: list[NatsMessage] = []
+        while True:
+            message = await subscription.next_msg(timeout=5)
+            messages.append(NatsMessage(message.subject, message.headers or {}, json.loads(message.data)))
+            if message.metadata.num_pending == 0:
+                return messages
+    finally:
+        await client.close()
+
+
+def _records(bootstrap_servers: str, topic: str) -> list[KafkaRecord]:
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": "end-to-end-tests", "enable.auto.commit": False}
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=5).topics[topic].partitions
+        remaining = {}
+        for partition in partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)
+            if high > low:
+                remaining[partition] = high
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in remaining])
+        records: list[KafkaRecord] = []
+        while remaining:
+            message = consumer.poll(10)
+            assert message is not None, f"{topic}: no answer to a fetch"
+            assert message.error() is None, message.error()
+            headers = {name: value.decode() for name, value in message.headers() or []}
+            records.append(KafkaRecord(topic, message.key().decode(), headers, json.loads(message.value())))
+            if message.offset() + 1 >= remaining[message.partition()]:
+                del remaining[message.partition()]
+                consumer.incremental_unassign([TopicPartition(topic, message.partition())])
+        return records
+    finally:
+        consumer.close()
