@@ -106,27 +106,23 @@ def _invite(
     ranks = list(range(1, len(occasions) + 1))
     rng.shuffle(ranks)
     popularity = [(rank + 5) ** -0.6 for rank in ranks]
+    in_country: dict[str, list[int]] = defaultdict(list)
+    for at, occasion in enumerate(occasions):
+        in_country[occasion.city.country_code].append(at)
+
     going: list[list[int]] = [[] for _ in occasions]
     for index, person in enumerate(people):
         weights = [
-            0.0 if organizer == index else popular * _affinity(person, occasion)
+            0.0 if organizer == index else popular * (_FAVOURITE if occasion.category in person.favourites else 1.0)
             for popular, occasion, organizer in zip(popularity, occasions, organizers, strict=True)
         ]
+        for at in in_country[person.home.country_code]:
+            weights[at] *= _AT_HOME if occasions[at].city == person.home else _IN_THE_COUNTRY
         for at in _draw(rng, weights, appetites[index]):
             going[at].append(index)
     for attendees in going:
         rng.shuffle(attendees)
     return going
-
-
-def _affinity(person: Person, occasion: Occasion) -> float:
-    if occasion.city == person.home:
-        near = _AT_HOME
-    elif occasion.city.country_code == person.home.country_code:
-        near = _IN_THE_COUNTRY
-    else:
-        near = 1.0
-    return near * (_FAVOURITE if occasion.category in person.favourites else 1.0)
 
 
 def _draw(rng: random.Random, weights: Sequence[float], count: int) -> list[int]:
