@@ -116,6 +116,7 @@ class ForkServer:
             signalled.setblocking(False)
             signal.signal(signal.SIGCHLD, lambda *_: None)
             signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
+            sockets.callback(signal.set_wakeup_fd, -1)  # before they are closed: children may end even then
             selector.register(self.control, selectors.EVENT_READ)
             selector.register(wakeup, selectors.EVENT_READ)
             while True:
@@ -131,11 +132,12 @@ class ForkServer:
                     while (message := self._next_message()) is not None:
                         child = self._obey(message)
                         if child is not None:
-                            signal.set_wakeup_fd(-1)
                             return child
 
     def send(self, message: dict[str, Any]) -> None:
-        self.control.sendall(json.dumps(message).encode() + b"\n")
+        # A parent that has gone needs no reports; `serve` sees that it has when it reads next.
+        with contextlib.suppress(ConnectionError):
+            self.control.sendall(json.dumps(message).encode() + b"\n")
 
     def _receive(self) -> bool:
         try:
