@@ -3,7 +3,7 @@
 `Gateway` turns HTTP into REST proxy events (`rest`), sockets into WebSocket events (`websocket`), runs
 Lambda authorizers (`authorizers`), answers `@connections` (`connections`) and words errors as API Gateway
 or the template does (`errors`), within API Gateway's `limits`. `serve` runs it with uvicorn, and
-`local.gateway.documentation` has Swagger UI to mount.
+`local.gateway.pages` has what else can be mounted.
 """
 
 from local.gateway.connections import Connection, Connections, SlowConsumerError

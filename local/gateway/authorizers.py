@@ -34,7 +34,7 @@ class _Statement:
 
 
 @dataclass(frozen=True)
-class _Decision:
+class Decision:
     """An authorizer's output: it decides about many methods, so the policy is what is cached."""
 
     statements: tuple[_Statement, ...]
@@ -58,7 +58,7 @@ class Authorizers:
 
     def __init__(self, lambda_: Lambda) -> None:
         self._lambda = lambda_
-        self._cache: OrderedDict[tuple[str, ...], tuple[float, _Decision]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, ...], tuple[float, Decision]] = OrderedDict()
 
     async def authorize(
         self, authorizer: Authorizer, request: Request, method_arn: str, event: Mapping[str, Any]
@@ -92,7 +92,7 @@ class Authorizers:
         request: Request,
         method_arn: str,
         event: Mapping[str, Any],
-    ) -> _Decision:
+    ) -> Decision:
         if authorizer.type == "TOKEN":
             event = {"type": "TOKEN", "methodArn": method_arn, "authorizationToken": identity[0]}
         else:
@@ -107,12 +107,12 @@ class Authorizers:
             reason = f"authorizer {authorizer.function} failed: {invocation.payload[:500]!r}"
             raise GatewayError(AUTHORIZER_CONFIGURATION_ERROR, reason=reason)
         try:
-            return _read_decision(orjson.loads(invocation.payload))
+            return read_decision(orjson.loads(invocation.payload))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"authorizer {authorizer.function} returned what is no policy: {error!r}"
             raise GatewayError(AUTHORIZER_CONFIGURATION_ERROR, reason=reason) from error
 
-    def _cached(self, key: tuple[str, ...]) -> _Decision | None:
+    def _cached(self, key: tuple[str, ...]) -> Decision | None:
         entry = self._cache.get(key)
         if entry is None:
             return None
@@ -123,7 +123,7 @@ class Authorizers:
         self._cache.move_to_end(key)
         return decision
 
-    def _remember(self, key: tuple[str, ...], decision: _Decision, ttl_seconds: float) -> None:
+    def _remember(self, key: tuple[str, ...], decision: Decision, ttl_seconds: float) -> None:
         self._cache[key] = (time.monotonic() + ttl_seconds, decision)
         if len(self._cache) > _CACHE_ENTRIES:
             self._cache.popitem(last=False)
@@ -151,7 +151,7 @@ def _error_message(payload: bytes) -> object:
     return error.get("errorMessage") if isinstance(error, dict) else None
 
 
-def _read_decision(output: Any) -> _Decision:
+def read_decision(output: Any) -> Decision:
     """The output format of a Lambda authorizer; raises ValueError and the like when it is not that.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html
@@ -167,7 +167,7 @@ def _read_decision(output: Any) -> _Decision:
             context[name] = value if isinstance(value, str) else orjson.dumps(value).decode()
     statements = output["policyDocument"]["Statement"]
     read = (_read_statement(statement) for statement in _as_list(statements))
-    return _Decision(tuple(statement for statement in read if statement is not None), context)
+    return Decision(tuple(statement for statement in read if statement is not None), context)
 
 
 def _read_statement(statement: Mapping[str, Any]) -> _Statement | None:

@@ -31,7 +31,10 @@ class SlowConsumerError(RuntimeError):
 
 @dataclass(eq=False)
 class Connection:
-    """One client. What is sent to it waits in a queue of its own, so that a slow one delays no other."""
+    """One client. What is sent to it waits in a queue of its own, so that a slow one delays no other.
+
+    `closing` is set once it is being closed from this side, `finished` when its `$disconnect` has run.
+    """
 
     id: str
     source_ip: str
@@ -39,6 +42,7 @@ class Connection:
     connected_at_ms: int
     last_active_at_ms: int = 0
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: asyncio.Queue[str | bytes | tuple[int, str]] = field(default_factory=asyncio.Queue)
     _waiting_bytes: int = 0
 
@@ -57,7 +61,7 @@ class Connection:
         self._waiting.put_nowait(message)
 
     def close(self, code: int, reason: str) -> None:
-        """Close after everything queued before; `closing` is set at once."""
+        """Close after everything queued before."""
         self.closing.set()
         self._waiting.put_nowait((code, reason))
 
@@ -83,9 +87,6 @@ class Connections:
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self._open.values()))
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def get(self, connection_id: str) -> Connection | None:
         return self._open.get(connection_id)

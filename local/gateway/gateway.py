@@ -69,15 +69,15 @@ class Gateway:
             await (self._websocket if is_api else _no_api)(scope, receive, send)
 
     async def close_connections(self, *, within_seconds: float = 5.0) -> None:
-        """Close every WebSocket with 1001 and wait until they are closed, so that `$disconnect` can run."""
+        """Close every WebSocket with 1001 and wait, but not for ever, until each has had its `$disconnect`."""
+        endings = []
         for connection in self.connections:
             connection.close(1001, "Going away")
-        try:
-            async with asyncio.timeout(within_seconds):
-                while len(self.connections):
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            return  # a client that does not answer the close frame is cut off with the server
+            endings.append(asyncio.ensure_future(connection.finished.wait()))
+        if endings:
+            _, unfinished = await asyncio.wait(endings, timeout=within_seconds)
+            for ending in unfinished:
+                ending.cancel()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]

@@ -139,6 +139,7 @@ class _Session:
             for task in (reader, writer, closing):
                 task.cancel()
         await self._disconnect(code, reason)
+        connection.finished.set()
         if self._messages:
             await asyncio.wait(self._messages)  # they were accepted, so they are processed
 

@@ -116,9 +116,22 @@ def plain(plain_application: Application, workers: Workers, portal: Any, records
 
 @pytest.fixture(scope="package")
 def impatient(plain_application: Application, workers: Workers, portal: Any, records: Path) -> Iterator[Served]:
-    """A gateway whose time limits are short enough to wait for."""
-    limits = Limits(integration_timeout=0.3, idle_timeout=0.5, connection_duration=60)
-    with serving(plain_application, workers, portal, records, limits=limits) as served:
+    """A gateway that gives up on functions before any of them is done."""
+    with serving(plain_application, workers, portal, records, limits=Limits(integration_timeout=0.3)) as served:
+        yield served
+
+
+@pytest.fixture(scope="package")
+def short_lived(plain_application: Application, workers: Workers, portal: Any, records: Path) -> Iterator[Served]:
+    """A gateway that ends connections after a second and a half, used or not."""
+    with serving(plain_application, workers, portal, records, limits=Limits(connection_duration=1.5)) as served:
+        yield served
+
+
+@pytest.fixture(scope="package")
+def quick_to_idle(plain_application: Application, workers: Workers, portal: Any, records: Path) -> Iterator[Served]:
+    """A gateway for which a connection is idle after two seconds."""
+    with serving(plain_application, workers, portal, records, limits=Limits(idle_timeout=2)) as served:
         yield served
 
 

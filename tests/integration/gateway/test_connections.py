@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from tests.integration.gateway.conftest import Served
 from tests.integration.gateway.test_websocket import connection_id
@@ -122,7 +122,7 @@ def test_posts_arrive_in_the_order_they_were_made(plain: Served) -> None:
 
 
 def test_a_client_that_does_not_read_is_limited_and_delays_no_other(plain: Served) -> None:
-    with connect(plain.websocket_url, max_queue=1) as slow, connect(plain.websocket_url) as quick:
+    with connect(plain.websocket_url, max_queue=1, close_timeout=0.1) as slow, connect(plain.websocket_url) as quick:
         slow_path = f"/@connections/{quote(connection_id(slow))}"
         quick_path = f"/@connections/{quote(connection_id(quick))}"
         payload = b"x" * (128 * 1024)
@@ -158,10 +158,10 @@ def test_many_posts_from_many_sides_lose_nothing(plain: Served) -> None:
 
 
 def test_a_connection_that_breaks_is_forgotten(plain: Served) -> None:
-    websocket: ClientConnection = connect(plain.websocket_url)
-    id_ = connection_id(websocket)
-    assert plain.gateway.connections.get(id_) is not None
+    with connect(plain.websocket_url) as websocket:
+        id_ = connection_id(websocket)
+        assert plain.gateway.connections.get(id_) is not None
 
-    websocket.socket.shutdown(socket.SHUT_RDWR)
+        websocket.socket.shutdown(socket.SHUT_RDWR)
 
-    assert eventually(lambda: plain.gateway.connections.get(id_) is None)
+        assert eventually(lambda: plain.gateway.connections.get(id_) is None)

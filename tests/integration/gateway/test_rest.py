@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from samcli.lib.generated_sample_events.events import Events
 
 from tests.integration.gateway.conftest import Served
 
@@ -81,6 +82,19 @@ class TestEvents:
             assert event[absent] is None
         assert event["isBase64Encoded"] is False
         assert event["stageVariables"] == {"colour": "green"}
+
+    def test_the_event_has_what_sams_sample_event_has(self, served: Served) -> None:
+        events = Events()
+        tags = events.event_mapping["apigateway"]["aws-proxy"]["tags"]
+        defaults = {name: tag.get("default") for name, tag in tags.items()}
+        sample = json.loads(events.generate_event("apigateway", "aws-proxy", defaults))
+
+        event = served.http.post("/files/x?a=1", content="body").json()
+
+        assert set(sample) == set(event)
+        assert set(sample["requestContext"]) <= set(event["requestContext"])
+        assert set(sample["requestContext"]["identity"]) <= set(event["requestContext"]["identity"])
+        assert {key: type(value) for key, value in event.items()} == {key: type(sample[key]) for key in event}
 
     def test_the_request_context_describes_the_request(self, served: Served) -> None:
         response = served.http.get("/items/7?x=1", headers={"User-Agent": "test/1.0"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import socket
@@ -12,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from local.application import Application
 from local.gateway import Gateway, PortInUseError, serve
-from local.gateway.documentation import swagger_ui
+from local.gateway.pages import page, static_files, swagger_ui
 from local.workers import Workers
 from tests.integration.gateway.conftest import Served, serving
 from tests.integration.gateway.test_websocket import recorded
+from tests.support.polling import eventually_async
 
 
 @pytest.fixture
@@ -61,16 +62,10 @@ def test_stopping_closes_websockets_with_1001_and_runs_disconnect(
             await client.send("who am I")
             id_ = json.loads(await client.recv())["requestContext"]["connectionId"]
 
-            async def read_to_the_end() -> int:
-                try:
-                    await client.recv()
-                except ConnectionClosed as closed:
-                    assert closed.rcvd is not None
-                    return closed.rcvd.code
-                raise AssertionError("a message nobody sent")
-
-            reading = asyncio.create_task(read_to_the_end())
-        return await reading, id_
+            reading = asyncio.create_task(client.wait_closed())
+        await reading
+        assert client.close_code is not None
+        return client.close_code, id_
 
     code, id_ = portal.call(scenario)
 
@@ -83,19 +78,37 @@ def test_stopping_closes_websockets_with_1001_and_runs_disconnect(
 def test_a_request_in_progress_is_finished_when_stopping(
     plain_application: Application, workers: Workers, portal: Any
 ) -> None:
-    async def scenario() -> int:
-        async with (
-            httpx.AsyncClient(timeout=30) as http,
-            serve(Gateway(plain_application, workers), port=0) as port,
-        ):
-            url = f"http://127.0.0.1:{port}/misbehave/hang"  # until its timeout, one second
-            request = asyncio.create_task(http.get(url))
-            while not http._transport._pool.connections:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0)
-        return (await request).status_code
+    async def scenario() -> tuple[int, bool]:
+        entered, release = asyncio.Event(), asyncio.Event()
 
-    assert portal.call(scenario) == 502
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            entered.set()
+            await release.wait()
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        gateway = Gateway(plain_application, workers, extras={"/slow": slow})
+        async with httpx.AsyncClient(timeout=30) as http, contextlib.AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serve(gateway, port=0))
+            request = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/slow"))
+            await entered.wait()
+            stopping = asyncio.create_task(stack.aclose())
+            await eventually_async(lambda: refuses(port), what="the port refuses connections")
+            was_unanswered = not request.done()
+            release.set()
+            await stopping
+            return (await request).status_code, was_unanswered
+
+    assert portal.call(scenario) == (204, True)
+
+
+async def refuses(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
 
 def test_without_apis_everything_is_unknown(
@@ -124,6 +137,23 @@ def test_swagger_ui_is_served_without_the_internet(
         for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"):
             assert f"assets/{asset}" in page.text
             assert http.get(f"/docs/assets/{asset}").status_code == 200
+
+
+def test_pages_and_files_are_mounted(
+    plain_application: Application, workers: Workers, portal: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text("<h1>Client</h1>")
+    (tmp_path / "app.js").write_text("let a;")
+    metrics = iter([b"requests 1\n", b"requests 2\n"])
+    extras = {"/metrics": page(lambda: next(metrics), "text/plain; version=0.0.4"), "/app/": static_files(tmp_path)}
+    with (
+        portal.wrap_async_context_manager(serve(Gateway(plain_application, workers, extras=extras), port=0)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as http,
+    ):
+        assert [http.get("/metrics").text, http.get("/metrics").text] == ["requests 1\n", "requests 2\n"]
+        assert http.get("/app").text == "<h1>Client</h1>"
+        assert http.get("/app/app.js").text == "let a;"
+        assert http.get("/app/%2e%2e/%2e%2e/etc/passwd").status_code == 404
 
 
 def test_an_update_takes_effect_and_keeps_open_connections(
