@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -57,22 +57,18 @@ class Conversation:
             threading.Thread(target=self._pump, args=(source, target, is_server), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, is_server: bool) -> None:
-        try:
+        with suppress(OSError):  # the connection is over, which the other side learns next
             while data := source.recv(65_536):
                 if not is_server and self._server_spoke_last:
                     self._proxy.round_trips += 1
                 self._server_spoke_last = is_server
                 target.sendall(data)
-        except OSError:
-            pass  # the connection is over, which the other side learns next
         _shut(target)
 
 
 def _shut(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # already shut
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # already shut
     connection.close()
 
 

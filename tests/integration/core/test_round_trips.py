@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
@@ -24,7 +25,7 @@ def proxied(migrated_database: str) -> Iterator[tuple[CountingProxy, Services]]:
 
 
 def _register_user(running: Services, email: str) -> None:
-    running.identity.register(Registration(email=email, password=PASSWORD, name="Ada"))
+    running.identity.register(Registration(email=email, password=SecretStr(PASSWORD), name="Ada"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_signing_in_takes_two_round_trips(proxied: tuple[CountingProxy, Services
     proxy, running = proxied
     email = f"{uuid.uuid4()}@example.org"
     _register_user(running, email)
-    credentials = Credentials(email=email, password=PASSWORD)
+    credentials = Credentials(email=email, password=SecretStr(PASSWORD))
     for _ in range(6):
         running.identity.login(credentials)
 

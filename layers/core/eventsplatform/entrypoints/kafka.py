@@ -13,7 +13,7 @@ import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools.metrics import MetricUnit
 
@@ -28,16 +28,33 @@ Record = Mapping[str, Any]
 Outcome = tuple[int, Exception | None]
 
 
-def kafka_consumer(consume: Callable[[Message], None]) -> Any:
+class DeadLetterSink(Protocol):
+    def put(self, record: Record, error: Exception) -> None:
+        """Keep a record that can never be processed. Raises when it could not be kept."""
+
+
+@cache
+def _group_dead_letters() -> DeadLetterSink:
+    from eventsplatform.adapters.kafka import kafka_producer
+    from eventsplatform.messaging.dead_letters import DeadLetters
+
+    return DeadLetters(kafka_producer(), read_setting("CONSUMER_GROUP", str))
+
+
+def kafka_consumer(
+    consume: Callable[[Message], None], *, dead_letters: Callable[[], DeadLetterSink] = _group_dead_letters
+) -> Any:
     """Make a Lambda handler that hands `consume` one message at a time."""
 
     def one_by_one(messages: Sequence[Message]) -> Outcome:
         return _one_by_one(consume, messages)
 
-    return _handler(one_by_one)
+    return _handler(one_by_one, dead_letters)
 
 
-def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int]) -> Any:
+def kafka_batch_consumer(
+    consume: Callable[[Sequence[Message]], int], *, dead_letters: Callable[[], DeadLetterSink] = _group_dead_letters
+) -> Any:
     """Make a Lambda handler that hands `consume` a partition's messages at once.
 
     `consume` returns how many, from the first on, are done; when it raises, none is. When one of the
@@ -58,7 +75,7 @@ def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int]) -> Any:
                 return 0, error
         return done, None if done == len(messages) else IncompleteBatchError()
 
-    return _handler(all_at_once)
+    return _handler(all_at_once, dead_letters)
 
 
 class IncompleteBatchError(RuntimeError):
@@ -75,12 +92,12 @@ def _one_by_one(consume: Callable[[Message], None], messages: Sequence[Message])
     return len(messages), None
 
 
-def _handler(consume: Callable[[Sequence[Message]], Outcome]) -> Any:
+def _handler(consume: Callable[[Sequence[Message]], Outcome], dead_letters: Callable[[], DeadLetterSink]) -> Any:
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         begin_invocation(traceparent=None, function_request_id=context.aws_request_id)
         failures: list[dict[str, Any]] = []
         for partition, records in event["records"].items():
-            done = _consume_partition(records, consume)
+            done = _consume_partition(records, consume, dead_letters)
             failures += [
                 {"itemIdentifier": {"partition": partition, "offset": record["offset"]}} for record in records[done:]
             ]
@@ -89,7 +106,11 @@ def _handler(consume: Callable[[Sequence[Message]], Outcome]) -> Any:
     return handler
 
 
-def _consume_partition(records: Sequence[Record], consume: Callable[[Sequence[Message]], Outcome]) -> int:
+def _consume_partition(
+    records: Sequence[Record],
+    consume: Callable[[Sequence[Message]], Outcome],
+    dead_letters: Callable[[], DeadLetterSink],
+) -> int:
     """How many records, from the first on, are done: consumed or put aside as dead letters."""
     topic = records[0]["topic"]
     emit_metric("consumer_batch_size", len(records), topic=topic)
@@ -113,7 +134,7 @@ def _consume_partition(records: Sequence[Record], consume: Callable[[Sequence[Me
             )
             return position
         try:
-            _dead_letters().put(records[position], error)
+            dead_letters().put(records[position], error)
         except Exception:
             logger.exception("a dead letter could not be kept; its partition stops here")
             return position
@@ -129,11 +150,3 @@ def _decode_until_poison(records: Sequence[Record]) -> tuple[list[Message], Exce
         except PoisonMessageError as error:
             return messages, error
     return messages, None
-
-
-@cache
-def _dead_letters() -> Any:
-    from eventsplatform.adapters.kafka import kafka_producer
-    from eventsplatform.messaging.dead_letters import DeadLetters
-
-    return DeadLetters(kafka_producer(), read_setting("CONSUMER_GROUP", str))

@@ -1,0 +1,34 @@
+"""What functions write: log lines and metrics."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from eventsplatform.observability import logger
+
+
+@pytest.fixture
+def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """The log lines written so far in this test."""
+    written = io.StringIO()
+    handler = logger.registered_handler
+    previous = handler.setStream(written)  # type: ignore[attr-defined]
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    if previous is not None:
+        handler.setStream(previous)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def metrics(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
+    """The metrics written to standard output since the last look, as CloudWatch reads them."""
+
+    def read() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+        return [line for line in lines if "_aws" in line]
+
+    return read
