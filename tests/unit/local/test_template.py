@@ -471,3 +471,16 @@ def test_a_prebuilt_layer_contributes_its_python_folder(write: Write, tmp_path: 
     )
 
     assert read_application(template).functions["Work"].layers == (tmp_path / "layer" / "python",)
+
+
+def test_a_custom_resource_and_its_inline_function_stay_with_cloudformation(write: Write) -> None:
+    template = write(
+        """
+  Brokers: { Type: AWS::CloudFormation::CustomResource, Properties: { ServiceToken: !GetAtt Lookup.Arn } }
+  Lookup:
+    Type: AWS::Lambda::Function
+    Properties: { Runtime: python3.13, Handler: index.handler, Role: none, Code: { ZipFile: "def handler(): ..." } }
+"""
+    )
+
+    assert read_application(template).functions.keys() == {"Work"}
