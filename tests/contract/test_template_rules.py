@@ -47,6 +47,7 @@ MANAGED_POLICIES = {
     "AWSLambdaBasicExecutionRole": "SAM gives it to every function: its own log lines",
     "AWSLambdaVPCAccessExecutionRole": "SAM gives it to functions in a VPC: no interface can be named before it exists",
     "AWSLambdaMSKExecutionRole": "SAM gives it to consumers of MSK: their mapping describes the cluster's network",
+    "AmazonAPIGatewayPushToCloudWatchLogs": "the account's one role for the log lines of every API it has or will have",
     "AWSXrayWriteOnlyAccess": "SAM gives it to traced functions: X-Ray has no resources to name",
 }
 

@@ -29,7 +29,7 @@ def managed_policies_are_known(templates: Templates, *, known: Mapping[str, str]
     used = set()
     for role in templates.deployed(_ROLE):
         for arn in role.properties.get("ManagedPolicyArns", []):
-            name = str(arn).rpartition("/")[2]
+            name = str(arn["Fn::Sub"] if isinstance(arn, Mapping) else arn).rpartition("/")[2]
             used.add(name)
             if name not in known:
                 yield f"{role.name}: {name} is not a policy with a known reason"
