@@ -1,11 +1,14 @@
-from eventsplatform.entrypoints.kafka import kafka_consumer
+from collections.abc import Sequence
+
+from eventsplatform.entrypoints.kafka import kafka_batch_consumer
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.registrations.model import EventPlaces
 from eventsplatform.registrations.service import Registrations
 
 
-@kafka_consumer
-def handler(message: Message) -> None:
+@kafka_batch_consumer
+def handler(messages: Sequence[Message]) -> int:
     """Keep capacity and status of events as the catalog tells them."""
-    provide(Registrations).learn_event(message.read(EventPlaces.of_event))
+    provide(Registrations).learn_events([message.read(EventPlaces.of_event) for message in messages])
+    return len(messages)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg.errors import ForeignKeyViolation
 
 from eventsplatform.adapters.postgres import Connection, Row
-from eventsplatform.catalog.model import Event, EventIn, Location, Organizer, Price
+from eventsplatform.catalog.model import Event, EventIn, Location, Organizer, Price, ToldRegistration
 from eventsplatform.catalog.service import UnknownCategoryError, UnknownOrganizerError
 
 _EVENT = """
@@ -75,14 +76,21 @@ class PostgresCatalog:
         assert event is not None
         return event
 
-    def put_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
+    def put_counts(self, told: Sequence[ToldRegistration]) -> None:
         self._connection.execute(
             """
-            UPDATE catalog.events
-               SET registered = %s, waitlisted = %s, counts_version = %s
-             WHERE id = %s AND counts_version < %s
+            UPDATE catalog.events AS event
+               SET registered = told.registered, waitlisted = told.waitlisted, counts_version = told.version
+              FROM unnest(%s::bigint[], %s::int[], %s::int[], %s::bigint[])
+                   AS told (event_id, registered, waitlisted, version)
+             WHERE event.id = told.event_id AND event.counts_version < told.version
             """,
-            (registered, waitlisted, version, event_id, version),
+            (
+                [each.event_id for each in told],
+                [each.counts.registered for each in told],
+                [each.counts.waitlisted for each in told],
+                [each.counts.version for each in told],
+            ),
         )
 
     def page_of_published(self, after_id: int, limit: int) -> list[Event]:

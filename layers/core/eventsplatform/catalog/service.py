@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from eventsplatform.catalog import messages
-from eventsplatform.catalog.model import Event, EventIn
+from eventsplatform.catalog.model import Event, EventIn, ToldRegistration
 from eventsplatform.clock import Clock, rfc3339
 from eventsplatform.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from eventsplatform.identity.caller import Caller
@@ -36,8 +37,8 @@ class CatalogStore(Protocol):
     def set_status(self, event_id: int, status: str) -> Event:
         """The event with its new status and its next version."""
 
-    def put_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
-        """Keep the registration counts unless those of a later version are already there."""
+    def put_counts(self, told: Sequence[ToldRegistration]) -> None:
+        """Keep each event's counts unless those of a later version are there; at most one of each event."""
 
 
 class UserDirectory(Protocol):
@@ -103,10 +104,12 @@ class Catalog:
         with self._work.statement() as store:
             store.put_user(user_id, name, version)
 
-    def learn_counts(self, event_id: int, registered: int, waitlisted: int, version: int) -> None:
-        """Project an event's registration counts, told by registrations."""
-        with self._work.statement() as store:
-            store.put_counts(event_id, registered, waitlisted, version)
+    def learn_counts(self, told: Sequence[ToldRegistration]) -> None:
+        """Project events' registration counts, told by registrations: of each event the latest."""
+        latest = {each.event_id: each for each in sorted(told, key=lambda each: each.counts.version)}
+        if latest:
+            with self._work.statement() as store:
+                store.put_counts(list(latest.values()))
 
     def _add(self, event: EventIn, caller: Caller) -> Event:
         try:

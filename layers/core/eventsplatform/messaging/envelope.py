@@ -63,6 +63,11 @@ class Message:
         headers = {f"ce_{name}": value for name, value in values.items() if value}
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
 
+    @property
+    def domain(self) -> str:
+        """`events.created` → `events`."""
+        return self.type.partition(".")[0]
+
     def read(self, parse: Callable[[Mapping[str, Any]], T]) -> T:
         """What `parse` makes of the data. Raises PoisonMessageError when they are not what it expects."""
         try:
@@ -84,11 +89,11 @@ class Message:
             raise PoisonMessageError(f"CloudEvents attributes missing: {', '.join(missing)}")
         if envelope["specversion"] != SPEC_VERSION:
             raise PoisonMessageError(f"specversion={envelope['specversion']!r}; allowed: {SPEC_VERSION!r}")
-        data = envelope.get("data") or {}
+        data = {} if envelope.get("data") is None else envelope["data"]
         if not isinstance(data, dict):
             raise PoisonMessageError("data is not a JSON object")
         try:
-            numbers = {"sequence": int(envelope.get("sequence") or 0), "hops": int(envelope.get("hops") or 0)}
+            numbers = {name: int(envelope.get(name, 0)) for name in ("sequence", "hops")}
         except (TypeError, ValueError) as error:
             raise PoisonMessageError(f"sequence and hops must be whole numbers: {error}") from error
         known = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg.errors import UniqueViolation
 
 from eventsplatform.adapters.postgres import Connection
@@ -19,8 +21,8 @@ class PostgresRegistrations:
         row = self._connection.execute(_PLACES + (" FOR UPDATE" if for_update else ""), (event_id,)).fetchone()
         return EventPlaces(**row) if row else None
 
-    def put_places(self, places: EventPlaces) -> None:
-        self._connection.execute(
+    def put_places(self, places: Sequence[EventPlaces]) -> None:
+        self._connection.cursor().executemany(
             """
             INSERT INTO registrations.events AS known
                    (event_id, organizer_id, title, status, starts_at, capacity, version)
@@ -30,7 +32,7 @@ class PostgresRegistrations:
                    starts_at = excluded.starts_at, capacity = excluded.capacity, version = excluded.version
              WHERE known.version < excluded.version
             """,
-            places.model_dump(),
+            [each.model_dump() for each in places],
         )
 
     def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:

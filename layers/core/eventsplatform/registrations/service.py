@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from eventsplatform.clock import Clock
@@ -20,8 +21,8 @@ class RegistrationStore(Protocol):
     def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None:
         """The event's projection, on request locked until the transaction ends."""
 
-    def put_places(self, places: EventPlaces) -> None:
-        """Keep the catalog's side of a projection unless a later version is already there."""
+    def put_places(self, places: Sequence[EventPlaces]) -> None:
+        """Keep the catalog's side of each projection, in order, unless a later version is already there."""
 
     def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
         """A registration in a free place or in line, and the counts after it. Raises AlreadyRegisteredError."""
@@ -49,14 +50,14 @@ class Registrations:
         registration = self._take_place(event_id, caller)
         if registration is None:
             # The catalog's message about the event may still be on the way.
-            self.learn_event(self._events.describe(event_id))
+            self.learn_events([self._events.describe(event_id)])
             registration = self._take_place(event_id, caller)
         if registration is None:
             raise NotFoundError(f"There is no event {event_id}.")
         return registration
 
-    def learn_event(self, places: EventPlaces) -> None:
-        """Project an event, told by the catalog."""
+    def learn_events(self, places: Sequence[EventPlaces]) -> None:
+        """Project events, told by the catalog."""
         with self._work.statement() as store:
             store.put_places(places)
 
