@@ -11,7 +11,6 @@ from botocore.config import Config
 
 from local.application import REGION
 
-
 _creation = threading.Lock()
 
 

@@ -43,7 +43,7 @@ class Recorder:
 
     @property
     def function(self) -> Function:
-        environment = {"RECORD_FILE": str(self.file), "PYTHONHASHSEED": "0", **self.settings}
+        environment = {"RECORD_FILE": str(self.file), **self.settings}
         return Function(self.name, "app.handler", HANDLERS / "record", environment=environment, **self.options)
 
     def invocations(self) -> list[dict[str, Any]]:

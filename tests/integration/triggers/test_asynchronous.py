@@ -171,8 +171,5 @@ def test_draining_waits_for_what_is_pending_and_gives_up_what_takes_too_long(
 
     assert asyncio.run(scenario()) == 0
     assert quick.events() == [1]
-    assert [record.message for record in caplog.records if "lost at stop" in record.message] == [
-        f"Endless: asynchronous event {record.args[1]} is lost at stop"
-        for record in caplog.records
-        if isinstance(record.args, tuple) and "lost at stop" in record.message
-    ]
+    [lost] = [record.message for record in caplog.records if "lost at stop" in record.message]
+    assert lost.startswith("Endless: ")

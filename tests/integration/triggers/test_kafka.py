@@ -20,7 +20,7 @@ from tests.integration.triggers.platform import Platform, Recorder, platform, pr
 from tests.support.engines import RunningEngines, engines_running
 from tests.support.polling import eventually
 
-SOON = 30.0  # joining a group takes three seconds at the embedded broker, and a busy machine takes longer
+SOON = 60.0  # joining a group takes three seconds at the embedded broker, and a busy machine takes longer
 
 
 def values(*texts: str, partition: int = 0) -> list[dict[str, Any]]:
@@ -96,15 +96,21 @@ class Cases:
         self.event = topics.case([{"value": b"first", **header_and_key}, {"value": None}])
         self.order = topics.case(partitions=3, batch_size=20)
         self.window = topics.case(values("0", "1", "2", "3"), batch_size=3, batching_window_seconds=2.0)
+        together: dict[str, Any] = {
+            "batching_window_seconds": 1.0
+        }  # longer than the fetches of what is there already are apart
         twice = {"FAIL_ON": "poison", "FAIL_TIMES": "2"}
         poisoned = values("0", "1", "2", "poison", "4", "5")
         self.reported = topics.case(
-            poisoned, settings={**twice, "REPORT": "1"}, report_batch_item_failures=True, maximum_retry_attempts=-1
+            poisoned, settings={**twice, "REPORT": "1"}, report_batch_item_failures=True, **together
         )
-        self.raised = topics.case(poisoned, settings=twice, report_batch_item_failures=True)
-        self.not_asked_for = topics.case(poisoned, settings={**twice, "REPORT": "1"})
+        self.raised = topics.case(poisoned, settings=twice, report_batch_item_failures=True, **together)
+        self.not_asked_for = topics.case(poisoned, settings={**twice, "REPORT": "1"}, **together)
         self.stuck = topics.case(
-            [*values("poison"), *values("0", partition=1)], partitions=2, settings={"FAIL_ON": "poison"}
+            [*values("poison"), *values("0", partition=1)],
+            partitions=2,
+            settings={"FAIL_ON": "poison"},
+            **together,
         )
         self.dead_letters = f"Dead{uuid.uuid4().hex[:8]}"
         self.given_up = topics.case(
@@ -112,6 +118,7 @@ class Cases:
             settings={"FAIL_ON": "poison", "REPORT": "1"},
             report_batch_item_failures=True,
             maximum_retry_attempts=2,
+            **together,
             on_failure_arn=f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:{self.dead_letters}",
         )
         self.dead_letter_topic = topics.case().topic
@@ -120,6 +127,7 @@ class Cases:
             settings={"FAIL_ON": "poison"},
             bisect_batch_on_error=True,
             maximum_retry_attempts=1,
+            **together,
             on_failure_arn=f"kafka://{self.dead_letter_topic}",
         )
         nearly_a_megabyte = {"value": b"x" * 900_000, "partition": 0}

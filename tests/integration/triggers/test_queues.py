@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,23 @@ def test_messages_wait_for_a_throttled_function_rather_than_be_given_up(running:
     records = [record for event in recorder.events() for record in event["Records"]]
     assert sorted(record["body"] for record in records) == ["0", "1", "2", "3"]
     assert {record["attributes"]["ApproximateReceiveCount"] for record in records} == {"1"}
+
+
+def test_a_changed_template_begins_and_ends_mappings(running: Platform, cases: Cases) -> None:
+    # Given a queue whose mapping is gone from the template
+    before = running.application
+    mappings = {mapping.queue: mapping for mapping in before.queue_mappings}
+    gone = mappings.pop(cases.plain)
+    running.call(running.triggers.update(replace(before, queue_mappings=tuple(mappings.values()))))
+    recorder = cases.recorders[cases.plain]
+    already = len(recorder.events())
+    send(running, cases.plain, "sent while there is no mapping")
+    assert gone.name not in running.triggers.statistics()["queues"]
+    assert left_in(running, cases.plain) == (1, 0)
+
+    # When it is back
+    running.call(running.triggers.update(before))
+
+    # Then the message is processed
+    eventually(lambda: left_in(running, cases.plain) == (0, 0), within=SOON)
+    assert recorder.bodies()[already:] == [["sent while there is no mapping"]]
