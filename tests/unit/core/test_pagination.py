@@ -36,10 +36,9 @@ def test_a_cursor_gives_back_the_key_it_was_made_of(key: list[Any]) -> None:
 def test_any_text_is_a_cursor_or_is_refused(text: str) -> None:
     try:
         key = decode_cursor(text, length=1)
-    except InvalidInputError as refused:
-        assert refused.errors[0].pointer == "/query/cursor"
-    else:
-        assert len(key) == 1
+    except InvalidInputError:
+        return
+    assert len(key) == 1
 
 
 @pytest.mark.parametrize(
@@ -60,8 +59,10 @@ def test_any_text_is_a_cursor_or_is_refused(text: str) -> None:
     ],
 )
 def test_a_cursor_that_was_not_issued_is_refused(content: Any) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError) as refused:
         decode_cursor(cursor_of(content), length=1)
+
+    assert [error.pointer for error in refused.value.errors] == ["/query/cursor"]
 
 
 def test_a_cursor_nested_without_end_is_refused() -> None:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+
+from eventsplatform.clock import Clock, utc_now
+from eventsplatform.errors import UnauthenticatedError
+from eventsplatform.identity.model import User
+from eventsplatform.identity.tokens import LIFETIME, AccessTokenIssuer, AccessTokenVerifier
+
+KEY, OTHER_KEY = "k" * 64, "o" * 64
+KEYS = {"active": "k1", "k1": KEY}
+ADA = User(
+    id=7,
+    email="ada@example.org",
+    name="Ada",
+    role="user",
+    permissions=["events:read"],
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+def issue(keys: Mapping[str, str] = KEYS, *, issuer: str = "i", audience: str = "a", clock: Clock = utc_now) -> str:
+    return AccessTokenIssuer(lambda: keys, issuer=issuer, audience=audience, clock=clock).issue(ADA)
+
+
+def verifier(keys: Mapping[str, str] = KEYS) -> AccessTokenVerifier:
+    return AccessTokenVerifier(lambda: keys, issuer="i", audience="a")
+
+
+def forged(
+    changes: Mapping[str, Any] | None = None,
+    *,
+    without: str = "",
+    key: Any = KEY,
+    algorithm: str | None = "HS256",
+    headers: Mapping[str, Any] | None = None,
+) -> str:
+    """A token as the issuer makes them, except for what is asked to be different."""
+    claims = {**jwt.decode(issue(), options={"verify_signature": False}), **(changes or {})}
+    claims.pop(without, None)
+    return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": "k1", **(headers or {})})
+
+
+def refused(token: str) -> str:
+    with pytest.raises(UnauthenticatedError) as error:
+        verifier().verify(token)
+    return error.value.detail
+
+
+def test_a_token_tells_who_is_calling_and_what_they_may_do() -> None:
+    caller = verifier().verify(issue())
+
+    assert (caller.user_id, caller.email, caller.role) == (7, "ada@example.org", "user")
+    assert caller.permissions == {"events:read"}
+
+
+def test_two_tokens_of_one_user_have_different_ids() -> None:
+    assert verifier().verify(issue()).token_id != verifier().verify(issue()).token_id
+
+
+def test_the_forging_of_these_tests_makes_tokens_that_pass_when_nothing_is_different() -> None:
+    assert verifier().verify(forged()).user_id == 7
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        forged(key=None, algorithm=None),
+        forged(key=OTHER_KEY),
+        forged(algorithm="HS512"),
+        forged({"iss": "someone else"}),
+        forged({"aud": "another api"}),
+        forged({"aud": ["a", "another api"]}),
+        forged({"sub": "seven"}),
+        forged({"sub": 7}),
+        forged({"permissions": 5}),
+        forged({"exp": "soon"}),
+        forged({"nbf": 4_000_000_000}),
+        issue()[:-4],
+        issue().replace(".", "", 1),
+        "",
+        "a.b.c",
+        "\ud800",
+        "é" * 100,
+    ],
+)
+def test_a_token_that_is_not_exactly_ours_is_refused(token: str) -> None:
+    assert refused(token) == "The access token is not valid."
+
+
+@pytest.mark.parametrize("claim", ["sub", "email", "role", "permissions", "iat", "exp", "jti", "iss", "aud"])
+def test_a_token_without_one_of_its_claims_is_refused(claim: str) -> None:
+    assert refused(forged(without=claim)) == "The access token is not valid."
+
+
+@pytest.mark.parametrize("kid", ["k2", "active", "", None, "../k1"])
+def test_a_token_of_an_unknown_key_is_refused(kid: str | None) -> None:
+    headers = {"kid": kid} if kid is not None else {}
+    claims = jwt.decode(issue(), options={"verify_signature": False})
+
+    assert refused(jwt.encode(claims, KEY, headers=headers)) == "The access token was signed with an unknown key."
+
+
+def test_the_name_of_the_active_key_is_no_key() -> None:
+    """`active` stands in the key set beside the keys: its value must not verify anything."""
+    claims = jwt.decode(issue(), options={"verify_signature": False})
+    keys = {"active": KEY, KEY: OTHER_KEY}
+
+    with pytest.raises(UnauthenticatedError):
+        verifier(keys).verify(jwt.encode(claims, KEY, headers={"kid": "active"}))
+
+
+def test_a_token_is_accepted_for_30_seconds_beyond_its_lifetime_and_no_longer() -> None:
+    def issued_ago(seconds: float) -> str:
+        return issue(clock=lambda: utc_now() - timedelta(seconds=seconds))
+
+    lifetime = LIFETIME.total_seconds()
+    assert verifier().verify(issued_ago(lifetime + 20)).user_id == 7
+    assert refused(issued_ago(lifetime + 40)) == "The access token has expired."
+
+
+def test_a_token_from_a_clock_that_runs_ahead_is_accepted_within_the_leeway() -> None:
+    assert verifier().verify(issue(clock=lambda: utc_now() + timedelta(seconds=20))).user_id == 7
+    assert refused(issue(clock=lambda: utc_now() + timedelta(minutes=5)))
+
+
+def test_keys_rotate_without_logging_anyone_out() -> None:
+    before = {"active": "k1", "k1": KEY}
+    during = {"active": "k2", "k1": KEY, "k2": OTHER_KEY}
+    after = {"active": "k2", "k2": OTHER_KEY}
+    old, new = issue(before), issue(during)
+
+    assert verifier(during).verify(old).user_id == 7
+    assert verifier(during).verify(new).user_id == 7
+    assert verifier(after).verify(new).user_id == 7
+    with pytest.raises(UnauthenticatedError):
+        verifier(after).verify(old)
+
+
+@pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER  {} "])
+def test_the_scheme_of_the_header_has_no_case(header: str) -> None:
+    assert verifier().verify_header(header.format(issue())).user_id == 7
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic {}", "{}", "Token {}"])
+def test_a_header_of_another_form_is_refused(header: str) -> None:
+    with pytest.raises(UnauthenticatedError):
+        verifier().verify_header(header.format(issue()))
