@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -123,10 +124,8 @@ def test_what_is_no_message_of_ours_is_poison_and_says_why(value: bytes, reason:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_poison(value: bytes) -> None:
-    try:
+    with suppress(PoisonMessageError):
         assert isinstance(Message.from_json(value), Message)
-    except PoisonMessageError:
-        pass
 
 
 def test_optional_attributes_may_be_absent() -> None:
@@ -140,7 +139,7 @@ def test_data_that_are_not_as_expected_are_poison() -> None:
 
     assert sound.read(lambda data: data["id"]) == 7
     for parse in (lambda data: data["missing"], lambda data: int("x"), lambda data: data["id"]["name"]):
-        with pytest.raises(PoisonMessageError, match="events.created"):
+        with pytest.raises(PoisonMessageError, match=r"events\.created"):
             sound.read(parse)
 
 

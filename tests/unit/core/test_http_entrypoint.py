@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -45,6 +45,8 @@ class Filter(BaseModel):
 
 
 function = HttpFunction()
+READER = function.caller("events:read")
+ADMINISTRATOR = function.caller("admin:access")
 
 
 @function.post("/v1/things", status_code=201)
@@ -64,12 +66,12 @@ async def get(thing_id: int = Path(ge=1, le=2**63 - 1)) -> int:
 
 
 @function.get("/v1/mine")
-async def mine(caller: Caller = function.caller("events:read")) -> int:
+async def mine(caller: Caller = READER) -> int:
     return caller.user_id
 
 
 @function.get("/v1/secret")
-async def secret(caller: Caller = function.caller("admin:access")) -> int:
+async def secret(caller: Caller = ADMINISTRATOR) -> int:
     return caller.user_id
 
 
@@ -391,7 +393,7 @@ def test_a_failed_request_is_counted_under_its_status(metrics: Callable[[], list
 
 
 @pytest.fixture
-def cross_origin(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def cross_origin(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The one other origin is read once per environment: the test is an environment of its own."""
     http._cross_origin_headers.cache_clear()
     yield monkeypatch

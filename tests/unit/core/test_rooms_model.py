@@ -44,8 +44,11 @@ def test_a_room_is_named_as_it_was_asked_for(name: str) -> None:
         "event:٣",
         "Event:1",
         "admin:1",
-    ]
-    + ["event:" + "9" * 20, "lobby", "event:1{x}", "event:*"],
+        "event:" + "9" * 20,
+        "lobby",
+        "event:1{x}",
+        "event:*",
+    ],
 )
 def test_any_other_name_is_no_room(name: str) -> None:
     with pytest.raises(InvalidInputError):

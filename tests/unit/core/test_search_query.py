@@ -122,7 +122,7 @@ def test_a_query_that_makes_no_sense_is_refused(query: dict[str, Any]) -> None:
         EventQuery.model_validate(query)
 
 
-POSITIONS = {
+POSITIONS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "date": ({}, ["date", 1_780_000_000_000, 42]),
     "relevance": ({"q": "jazz"}, ["relevance", 1.25, 1_780_000_000_000, 42]),
     "distance": ({"lat": 1, "lon": 2, "sort": "distance"}, ["distance", 12.5, 42]),
