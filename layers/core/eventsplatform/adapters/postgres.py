@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg import conninfo
+from psycopg.abc import RV, PQGen
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 
@@ -29,6 +30,8 @@ set_json_loads(orjson.loads)
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
+# The server itself gives up a statement a second earlier (`operations.migrate.ROLE_SETTINGS`), while it lives.
+ANSWER_WITHIN_SECONDS = 6.0
 
 # A peer that is gone without a word, as behind a failover, is noticed within seconds and not by TCP's quarter
 # of an hour. Statements are bounded by the role's own settings (`operations.migrate`): RDS Proxy refuses
@@ -39,6 +42,22 @@ _KEEPALIVE = {
     "keepalives_count": 2,
     "tcp_user_timeout": 8_000,
 }
+
+
+class _BoundedConnection(psycopg.Connection[Row]):
+    """Breaks when the server does not answer for longer than any statement may take.
+
+    One that hangs (its storage stalls, its process is stopped) keeps no time-out of its own, and its kernel still
+    answers the keepalives.
+    """
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = ANSWER_WITHIN_SECONDS) -> RV:
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError:
+            # Nothing more can be said over it: ending a transaction or pipeline would only wait again.
+            self.pgconn.finish()
+            raise
 
 
 class Database:
@@ -112,7 +131,7 @@ class Database:
         if settings.iam_authentication:
             parameters["password"] = _iam_token(settings)
         with traced("postgres connect"):
-            return psycopg.connect(settings.url, autocommit=True, row_factory=dict_row, **parameters)
+            return _BoundedConnection.connect(settings.url, autocommit=True, row_factory=dict_row, **parameters)
 
     def _roll_back(self, connection: Connection) -> None:
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
