@@ -1,0 +1,250 @@
+"""How soon after its commit a change can be found, is pushed over a WebSocket and is published on NATS.
+
+Events are published and registered for at a modest, steady rate whatever the platform does (an open loop), on a
+platform with the demo data. A change has arrived at the moment this process
+
+- finds it: `GET /v1/search/events` has the event among its items (asked every 10 ms, which is part of the figure);
+- holds the push: the frame on a WebSocket that has joined the event's room;
+- holds the message: on a NATS subscription.
+
+It left at the commit, which no client can see. Two moments enclose it, and latency is reported from both:
+
+- the *row*: the outbox row's `occurred_at`, at which Postgres began the transaction, on the same machine's clock. The
+  commit is later, so this is an upper bound: the target is held against it;
+- the *answer*: this process has the response, so the commit is past. Below zero, the projection was faster.
+
+References, sampled just before, are in `tests.load.engines_alone`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import nats
+import orjson
+from nats.aio.msg import Msg
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.load.engines_alone import index_to_hit, ping_to_pong, produce_to_consume
+from tests.load.http_client import HttpClient
+from tests.load.platform import demo_platform
+from tests.load.report import Cell, Table, Target
+from tests.load.run import Run
+from tests.load.samples import Summary
+from tests.support.platform import Account, RunningPlatform, event_fields
+from tests.support.polling import eventually_async
+
+MAXIMUM_P95_MS = 1000.0
+CHANGES_PER_SECOND = 5.0
+SEARCH_EVERY_SECONDS = 0.01
+SEEN_WITHIN_SECONDS = 30.0
+WARM_UP = 10  # changes that are not counted: they start the functions' environments
+CLIENTS = 24  # more than are ever waiting at once, unless a change takes several seconds
+
+PUBLISHED, REGISTERED = "events.published", "registrations.created"
+SEARCH, PUSH, NATS = "search hit", "WebSocket push", "NATS message"
+PROJECTIONS = {PUBLISHED: (SEARCH, PUSH, NATS), REGISTERED: (PUSH, NATS)}
+REFERENCES = {
+    SEARCH: "OpenSearch alone: index to hit",
+    PUSH: "WebSocket: ping to pong",
+    NATS: "Kafka alone: produce to consume",
+}
+
+
+async def bench(run: Run) -> None:
+    samples = 20 if run.quick else 120
+    with demo_platform(run) as platform:
+        organizer, attendee = platform.sign_up("Organizer"), platform.sign_up("Attendee")
+        references = {
+            SEARCH: await index_to_hit(platform.endpoints["opensearch"], samples),
+            PUSH: await ping_to_pong(platform.endpoints["websocket"], organizer.headers, samples),
+            NATS: await produce_to_consume(platform.endpoints["kafka"], samples),
+        }
+        async with watching(platform, organizer) as arrivals:
+            words = await _write_drafts(platform, organizer, arrivals, WARM_UP + samples)
+            await _publish(platform, organizer, arrivals, words)
+            await _register(platform, attendee, arrivals, words)
+        counted = list(words)[WARM_UP:]
+        run.report.add(_table(arrivals, _rows_written(platform), counted, references))
+
+
+class Arrivals:
+    """When each change was answered and when it was seen where, on the wall clock."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.answered: dict[tuple[str, int], float] = {}
+        self.seen: dict[tuple[str, str, int], float] = {}
+        self._socket = socket
+        self._joined: set[str] = set()
+
+    def see(self, change: str, projection: str, event_id: int) -> None:
+        self.seen.setdefault((change, projection, event_id), time.time())
+
+    async def wait_for(self, change: str, event_ids: Iterable[int]) -> None:
+        """Until each projection has shown the change of each event. Raises AssertionError when one does not."""
+        expected = {(change, projection, event_id) for event_id in event_ids for projection in PROJECTIONS[change]}
+
+        async def all_seen() -> bool:
+            return expected <= self.seen.keys()
+
+        await eventually_async(all_seen, within=SEEN_WITHIN_SECONDS, what=f"each {change} everywhere")
+
+    async def join(self, room: str) -> None:
+        """Ask for the room's pushes and wait until they are granted."""
+        await self._socket.send(orjson.dumps({"action": "join", "room": room}).decode())
+
+        async def joined() -> bool:
+            return room in self._joined
+
+        await eventually_async(joined, every=0.001, what=f"the reply to join {room}")
+
+    async def read_socket(self) -> None:
+        async for text in self._socket:
+            frame = orjson.loads(text)
+            if frame["type"] == "message":
+                self.see(frame["event"], PUSH, int(frame["room"].partition(":")[2]))
+            elif frame["type"] == "joined":
+                self._joined.add(frame["room"])
+
+    async def read_nats(self, message: Msg) -> None:
+        change, data = message.subject.rpartition(".")[0], orjson.loads(message.data)["data"]
+        self.see(change, NATS, data["id"] if change == PUBLISHED else data["event_id"])
+
+
+@asynccontextmanager
+async def watching(platform: RunningPlatform, account: Account) -> AsyncIterator[Arrivals]:
+    """What comes over a WebSocket of this account and over NATS while the context is open."""
+    client = await nats.connect(platform.endpoints["nats"])
+    async with connect(platform.endpoints["websocket"], additional_headers=account.headers) as socket:
+        arrivals = Arrivals(socket)
+        for change in PROJECTIONS:
+            await client.subscribe(f"{change}.*", cb=arrivals.read_nats)
+        reading = asyncio.create_task(arrivals.read_socket())
+        try:
+            yield arrivals
+        finally:
+            reading.cancel()
+            await client.close()
+
+
+async def _write_drafts(
+    platform: RunningPlatform, organizer: Account, arrivals: Arrivals, count: int
+) -> dict[int, str]:
+    """By event id, a word of its title that no other event has. Their rooms are joined."""
+    words: dict[int, str] = {}
+    async with HttpClient(platform.endpoints["gateway"], organizer.headers) as client:
+        for _ in range(count):
+            word = "".join(secrets.choice(string.ascii_lowercase) for _ in range(16))
+            answer = await client.expect(201, "POST", "/v1/events", event_fields(title=f"Concert {word}"))
+            event_id = answer.json()["id"]
+            await arrivals.join(f"event:{event_id}")
+            words[event_id] = word
+    return words
+
+
+async def _publish(platform: RunningPlatform, organizer: Account, arrivals: Arrivals, words: Mapping[int, str]) -> None:
+    async def publish_and_search(client: HttpClient, event_id: int) -> None:
+        await client.expect(200, "POST", f"/v1/events/{event_id}/publish")
+        arrivals.answered[PUBLISHED, event_id] = time.time()
+        target = f"/v1/search/events?q={words[event_id]}"
+        while event_id not in [item["id"] for item in (await client.expect(200, "GET", target)).json()["items"]]:
+            await asyncio.sleep(SEARCH_EVERY_SECONDS)
+        arrivals.see(PUBLISHED, SEARCH, event_id)
+
+    await _at_steady_rate(platform, organizer, words, publish_and_search)
+    await arrivals.wait_for(PUBLISHED, words)
+
+
+async def _register(platform: RunningPlatform, attendee: Account, arrivals: Arrivals, event_ids: Iterable[int]) -> None:
+    async def register(client: HttpClient, event_id: int) -> None:
+        await client.expect(201, "POST", f"/v1/events/{event_id}/registrations")
+        arrivals.answered[REGISTERED, event_id] = time.time()
+
+    await _at_steady_rate(platform, attendee, event_ids, register)
+    await arrivals.wait_for(REGISTERED, event_ids)
+
+
+async def _at_steady_rate(
+    platform: RunningPlatform,
+    account: Account,
+    event_ids: Iterable[int],
+    change: Callable[[HttpClient, int], Awaitable[None]],
+) -> None:
+    """Begin one change after the other at the rate, however long each takes; the first failure is raised."""
+    free: asyncio.Queue[HttpClient] = asyncio.Queue()
+
+    async def use_a_client(event_id: int) -> None:
+        client = await free.get()
+        await change(client, event_id)
+        free.put_nowait(client)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(CLIENTS):
+            client = HttpClient(platform.endpoints["gateway"], account.headers)
+            free.put_nowait(await stack.enter_async_context(client))
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        async with asyncio.TaskGroup() as group:
+            for event_id in event_ids:
+                await asyncio.sleep(due - loop.time())
+                group.create_task(use_a_client(event_id))
+                due += 1 / CHANGES_PER_SECOND
+
+
+def _rows_written(platform: RunningPlatform) -> dict[tuple[str, int], float]:
+    """When Postgres began the transaction of each change, in seconds since the epoch."""
+    rows = platform.sql(
+        """
+        SELECT type, coalesce(payload->>'event_id', payload->>'id')::bigint AS event_id, occurred_at
+          FROM messaging.outbox
+         WHERE type = ANY(%s)
+        """,
+        (list(PROJECTIONS),),
+    )
+    return {(row["type"], row["event_id"]): row["occurred_at"].timestamp() for row in rows}
+
+
+def _table(
+    arrivals: Arrivals,
+    written: Mapping[tuple[str, int], float],
+    event_ids: Sequence[int],
+    references: Mapping[str, Summary],
+) -> Table:
+    rows: list[Sequence[Cell]] = []
+    targets = []
+    for change, projections in PROJECTIONS.items():
+        for projection in projections:
+            seen = {event_id: arrivals.seen[change, projection, event_id] for event_id in event_ids}
+            row = Summary.of([at - written[change, event_id] for event_id, at in seen.items()])
+            answer = Summary.of([at - arrivals.answered[change, event_id] for event_id, at in seen.items()])
+            reference = references[projection]
+            path = f"{change} to {projection}"
+            figures = (row.p50, row.p95, row.maximum, answer.p50, answer.p95)
+            rows.append((path, row.count, *figures, REFERENCES[projection], reference.p50, reference.p95))
+            targets.append(Target(f"p95 of {path}", row.p95, MAXIMUM_P95_MS, "ms"))
+    return Table(
+        title="From commit to projection, in ms",
+        columns=[
+            "change",
+            "samples",
+            "row p50",
+            "row p95",
+            "row max",
+            "answer p50",
+            "answer p95",
+            "reference",
+            "its p50",
+            "its p95",
+        ],
+        rows=rows,
+        targets=targets,
+        notes=[
+            f"{CHANGES_PER_SECOND:g} changes a second, with the demo data loaded. row: since the outbox row's "
+            "transaction began; answer: since the client had its response."
+        ],
+    )
