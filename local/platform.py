@@ -41,7 +41,6 @@ from local.workers.logs import LogSink
 HOST = "127.0.0.1"
 RELAY_FUNCTION = "RelayOutboxFunction"
 REBUILD_SEARCH = "RebuildSearch"
-ADMINISTRATOR_SECRET = "database-administrator"  # noqa: S105  its name
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 
@@ -100,7 +99,7 @@ class Platform:
     async def reread_template(self) -> None:
         """Take over a changed template. Raises TemplateError or InvalidScheduleError, and nothing has changed."""
         application = await asyncio.to_thread(_read_application, self.settings, self.endpoints)
-        await _provision(application, self.endpoints, self.settings.state)
+        await provision(application, self.endpoints.aws, state=self.settings.state)
         await asyncio.to_thread(ensure_topics, self.endpoints.kafka, _topics(application))
         await self.triggers.update(application)
         self.workers.update(application.functions)
@@ -179,7 +178,7 @@ async def running(
         if endpoints.aws != endpoints.moto:
             await stack.enter_async_context(serve_app(control_plane, HOST, urlsplit(endpoints.aws).port or 80))
         await asyncio.gather(
-            _provision(application, endpoints, state),
+            provision(application, endpoints.aws, state=state),
             asyncio.to_thread(ensure_topics, endpoints.kafka, _topics(application)),
         )
         await triggers.start()
@@ -231,7 +230,7 @@ def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, obj
         "Data": {
             "Outputs.DatabaseUrl": endpoints.postgres,
             "Outputs.DatabaseIamAuthentication": "false",
-            "Outputs.DatabaseAdminSecretArn": ADMINISTRATOR_SECRET,
+            "Outputs.DatabaseAdministrator": str(conninfo_to_dict(endpoints.postgres).get("user", "postgres")),
             "Outputs.RedisUrl": endpoints.redis,
             "Outputs.OpenSearchUrl": endpoints.opensearch,
             "Outputs.OpenSearchSigned": "false",
@@ -247,22 +246,6 @@ def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, obj
 def _read_application(settings: PlatformSettings, endpoints: Endpoints) -> Application:
     overrides = template_overrides(endpoints, f"http://{settings.host}:{settings.port}")
     return read_application(settings.root / "template.yaml", overrides=overrides, aws_endpoint=endpoints.aws)
-
-
-async def _provision(application: Application, endpoints: Endpoints, state: Path) -> None:
-    """The template's resources, and the one secret that RDS itself would keep."""
-    await provision(application, endpoints.aws, state=state)
-    administrator = conninfo_to_dict(endpoints.postgres)
-    secret = json.dumps({"username": administrator["user"], "password": administrator.get("password", "")})
-
-    def put() -> None:
-        secrets = aws_client("secretsmanager", endpoints.aws)
-        try:
-            secrets.create_secret(Name=ADMINISTRATOR_SECRET, SecretString=secret)
-        except secrets.exceptions.ResourceExistsException:
-            secrets.put_secret_value(SecretId=ADMINISTRATOR_SECRET, SecretString=secret)
-
-    await asyncio.to_thread(put)
 
 
 def _topics(application: Application) -> list[str]:
@@ -340,7 +323,7 @@ async def _refill_returned(
             await platform.rebuild_search()
             say("opensearch came back empty: indexing the catalog again")
         elif engine == "aws":
-            await _provision(platform.application, platform.endpoints, platform.settings.state)
+            await provision(platform.application, platform.endpoints.aws, state=platform.settings.state)
             say("the AWS control plane came back empty: its resources were created again")
 
 

@@ -223,7 +223,7 @@ VARIABLE = "PingFunction/Properties/Environment/Variables"
         ),
         ("nested stacks", drop("Data/Properties/Parameters/VpcId"), "Data: needs a VpcId"),
         ("nested stacks", put("Data/Properties/Parameters/Colour", "red"), "Data: has no parameter Colour"),
-        ("nested stacks", drop("MigrateDatabaseFunction"), "Data: nobody takes its output DatabaseAdminSecretArn"),
+        ("nested stacks", drop("MigrateDatabaseFunction"), "Data: nobody takes its output DatabaseAdministrator"),
         ("topics", drop("UsersTopic", MESSAGING), "evp.users.v1: not declared"),
         ("topics", drop("FanOutDeadLetters", MESSAGING), "evp-fan-out.dlt: not declared"),
         ("topics", drop("FanOutFunction"), "evp-fan-out.dlt: nobody writes or reads it"),

@@ -121,17 +121,9 @@ class Database:
             raise DependencyUnavailableError("database") from error
 
     def _open(self) -> Connection:
-        settings = self._settings
-        parameters: dict[str, Any] = {
-            "user": settings.role,
-            "application_name": settings.role,
-            "connect_timeout": settings.connect_timeout_seconds,
-            **_KEEPALIVE,
-        }
-        if settings.iam_authentication:
-            parameters["password"] = _iam_token(settings)
+        url, parameters = self._settings.url, connection_parameters(self._settings)
         with traced("postgres connect"):
-            return _BoundedConnection.connect(settings.url, autocommit=True, row_factory=dict_row, **parameters)
+            return _BoundedConnection.connect(url, autocommit=True, row_factory=dict_row, **parameters)
 
     def _roll_back(self, connection: Connection) -> None:
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
@@ -146,6 +138,19 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
+    """What a connection needs beside its URL, as libpq's keywords; on AWS with a fresh token for a password."""
+    parameters: dict[str, Any] = {
+        "user": settings.role,
+        "application_name": settings.role,
+        "connect_timeout": settings.connect_timeout_seconds,
+        **_KEEPALIVE,
+    }
+    if settings.iam_authentication:
+        parameters["password"] = _iam_token(settings)
+    return parameters
 
 
 def _is_usable(connection: Connection) -> bool:

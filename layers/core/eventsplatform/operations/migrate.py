@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import sqlalchemy
@@ -42,16 +44,17 @@ class MigratedSchema:
     after: str | None
 
 
-def migrate(database_url: str, *, iam_authentication: bool = False) -> list[MigratedSchema]:
+def migrate(conninfo: str, *, iam_authentication: bool = False, **parameters: Any) -> list[MigratedSchema]:
     """Create what is missing and run every pending migration; running it again changes nothing.
 
-    `database_url` connects as an administrator (superuser or `rds_superuser`). When it has a password,
-    the services' roles get the same one; on AWS they have none and authenticate by IAM.
+    `conninfo` and `parameters` are libpq's and connect as an administrator (superuser or `rds_superuser`).
+    When they have a password, the services' roles get the same one; with IAM authentication they have none.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    engine = sqlalchemy.create_engine(_sqlalchemy_url(database_url), poolclass=sqlalchemy.NullPool)
+    connect = partial(psycopg.connect, conninfo, **parameters)
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=connect, poolclass=sqlalchemy.NullPool)
     # Concurrent deployments wait for each other: the session's lock goes with this connection.
-    with psycopg.connect(database_url, autocommit=True) as administrator:
+    with connect(autocommit=True) as administrator:
         administrator.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         _create_roles_and_schemas(administrator, iam_authentication)
         with engine.connect() as connection:
@@ -59,7 +62,7 @@ def migrate(database_url: str, *, iam_authentication: bool = False) -> list[Migr
 
 
 def _create_roles_and_schemas(connection: psycopg.Connection, iam_authentication: bool) -> None:
-    password = connection.info.password
+    password = "" if iam_authentication else connection.info.password
     with connection.transaction():
         for extension in EXTENSIONS:
             connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
@@ -108,7 +111,3 @@ def _revision(connection: sqlalchemy.Connection, schema: str) -> str | None:
     revision = context.get_current_revision()
     connection.rollback()
     return revision
-
-
-def _sqlalchemy_url(database_url: str) -> str:
-    return "postgresql+psycopg://" + database_url.partition("://")[2]
