@@ -197,7 +197,13 @@ class KafkaTrigger:
                 backlog.assignment.resume()
         task = asyncio.create_task(self._process(records, backlogs), name=f"kafka batch {self.mapping.name}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # A defect of the platform: its partitions stop here rather than skip records.
+            logger.error("%s: a batch is stuck until the platform starts again", self.mapping.name, exc_info=error)
 
     # Delivering one batch.
 
@@ -219,16 +225,11 @@ class KafkaTrigger:
 
     async def _finish(self, backlog: _Backlog, records: list[Record], attempt: _Attempt | None) -> None:
         """Free the partition when its part of the batch is done with; `attempt` is None for what fits no event."""
-        try:
-            if attempt is None:
-                await self._discard(backlog, records, attempts=0, last=None)
-            else:
-                await self._deliver(backlog, records, attempt)
-        except Exception:
-            # A defect of the platform: the partition stops here rather than skip records.
-            logger.exception("%s: %s is stuck until the platform starts again", self.mapping.name, backlog.partition)
+        if attempt is None:
+            await self._discard(backlog, records, attempts=0, last=None)
         else:
-            self._release({backlog.partition})
+            await self._deliver(backlog, records, attempt)
+        self._release({backlog.partition})
 
     async def _deliver(self, backlog: _Backlog, records: list[Record], failed: _Attempt | None = None) -> None:
         """Invoke until each of one partition's records is processed or given up; `failed` is the attempt before."""
