@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         with httpx.Client(base_url=options.api, timeout=TIMEOUT) as client:
             publisher = Publisher(client, email=options.email, password=password)
             publisher.sign_in()
-            return _import(reading, publisher)
+            return publish_all(reading, publisher)
     except CalendarFileError as error:
         return _not_started(f"{options.file}: {error}")
     except OSError as error:
@@ -76,8 +76,8 @@ def _not_started(reason: str) -> int:
     return 2
 
 
-def _import(reading: Reading, publisher: Publisher) -> int:
-    """Publish the entries one by one, whatever becomes of each, and report. Ends early when the API is gone."""
+def publish_all(reading: Reading, publisher: Publisher) -> int:
+    """Publish entry by entry, whatever becomes of each, and report; the exit code. Ends early when the API is gone."""
     for refusal in reading.refusals:
         _report_refused(refusal.line, refusal.summary, refusal.uid, refusal.reason)
     published = 0

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import icalendar
 import recurring_ical_events
-from icalendar import Event, Timezone
+from icalendar import Event, Timezone, vGeo
 from icalendar.error import GloballyUniqueTZIDGuessed
 from pydantic import ValidationError
 
@@ -310,12 +310,10 @@ def _description(event: Event) -> str:
 def _location(event: Event) -> tuple[dict[str, Any], list[str]]:
     name, place, notes = _text(event, "LOCATION"), {}, []
     geo = event.get("GEO")
-    if geo is not None:
-        latitude, longitude = getattr(geo, "latitude", None), getattr(geo, "longitude", None)
-        if latitude is not None and longitude is not None and abs(latitude) <= 90 and abs(longitude) <= 180:
-            place = {"lat": latitude, "lon": longitude}
-        else:
-            notes.append("its position (GEO) cannot be read")
+    if isinstance(geo, vGeo) and abs(geo.latitude) <= 90 and abs(geo.longitude) <= 180:
+        place = {"lat": geo.latitude, "lon": geo.longitude}
+    elif geo is not None:
+        notes.append("its position (GEO) is no position on Earth")
     if not name and place:
         name = f"{place['lat']:.5f}, {place['lon']:.5f}"
     elif not name and ("CONFERENCE" in event or "URL" in event):

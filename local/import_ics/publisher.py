@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from local.import_ics.entries import Entry
 
@@ -110,7 +110,7 @@ def _wait(attempts: RetryCallState) -> float:
     return _backoff(attempts)
 
 
-_backoff = wait_exponential_jitter(initial=0.25, max=LONGEST_WAIT_SECONDS, jitter=0.25)
+_backoff = wait_exponential(multiplier=0.25, max=LONGEST_WAIT_SECONDS) + wait_random(0, 0.25)
 
 
 def _problem(response: httpx.Response) -> str:
