@@ -152,7 +152,7 @@ def _read(calendar: CalendarSource, now: datetime, capacity: int, default: ZoneI
             else:
                 sources[source.uid].append(source)
     for same_uid in sources.values():
-        yield from _read_event(same_uid, calendar, zones, now, capacity)
+        yield from _read_event(same_uid, zones, now, capacity)
 
 
 def _read_zones(calendar: CalendarSource, default: ZoneInfo) -> CalendarZones:
@@ -178,7 +178,7 @@ def _read_zones(calendar: CalendarSource, default: ZoneInfo) -> CalendarZones:
 
 
 def _read_event(
-    sources: Sequence[_Source], calendar: CalendarSource, zones: CalendarZones, now: datetime, capacity: int
+    sources: Sequence[_Source], zones: CalendarZones, now: datetime, capacity: int
 ) -> Iterator[Entry | Refusal]:
     """One event: a single one, or a series with the exceptions to it."""
     masters = sorted(
@@ -198,7 +198,7 @@ def _read_event(
     try:
         _require_readable(master.event)
         _require_public(master.event)
-        occurrence = _next_occurrence(master.event, [source.event for source in exceptions], calendar, zones, now)
+        occurrence = _next_occurrence(master.event, [source.event for source in exceptions], zones, now)
     except (_RefusedError, TimesError) as reason:
         yield master.refused(str(reason))
     else:
@@ -244,16 +244,14 @@ def _require_public(event: Event) -> None:
         raise _RefusedError(f"it is marked {_text(event, 'CLASS').lower()}")
 
 
-def _next_occurrence(
-    master: Event, exceptions: Iterable[Event], calendar: CalendarSource, zones: CalendarZones, now: datetime
-) -> Event:
+def _next_occurrence(master: Event, exceptions: Iterable[Event], zones: CalendarZones, now: datetime) -> Event:
     """The first occurrence after `now` that is not cancelled. Raises _RefusedError when there is none."""
     if any(frequency in ("SECONDLY", "MINUTELY", "HOURLY") for frequency in _frequencies(master)):
         raise _RefusedError("it repeats more than once a day")
     read_times(master, zones)
     series = icalendar.Calendar()
-    if "X-WR-TIMEZONE" in calendar.properties:
-        series.add("X-WR-TIMEZONE", calendar.properties["X-WR-TIMEZONE"])
+    if zones.display is not None:
+        series.add("X-WR-TIMEZONE", zones.display.key)
     for event in (master, *exceptions):
         series.add_component(event)
     try:

@@ -229,6 +229,16 @@ def test_a_series_is_taken_at_its_next_occurrence_that_is_not_excluded() -> None
     assert entry.notes == ("it repeats; only its next occurrence is taken",)
 
 
+@pytest.mark.parametrize(
+    ("zone", "hour"), [("Europe/Berlin", 17), ("W. Europe Standard Time", 17), ("Mars/Base", 18), ("\x01", 18)]
+)
+def test_a_series_in_utc_follows_the_clocks_of_the_calendars_own_zone_if_that_is_known(zone: str, hour: int) -> None:
+    series = calendar(
+        "DTSTART:20260107T180000Z", "DURATION:PT2H", "RRULE:FREQ=WEEKLY;BYDAY=WE", header=f"X-WR-TIMEZONE:{zone}"
+    )
+    assert entry_of(series, now=datetime(2027, 7, 1, tzinfo=UTC)).event.starts_at.hour == hour
+
+
 def test_an_occurrence_that_was_moved_is_taken_where_it_was_moved_to_and_a_cancelled_one_is_not() -> None:
     series = calendar("DTSTART:20260107T190000Z", "DURATION:PT2H", "RRULE:FREQ=WEEKLY;BYDAY=WE")
     exceptions = b"""BEGIN:VEVENT
