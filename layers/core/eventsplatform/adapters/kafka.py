@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from eventsplatform.config import KafkaSettings
 from eventsplatform.observability import logger
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer
+    from confluent_kafka import KafkaError, Message
 
 DELIVERY_TIMEOUT_SECONDS = 10.0
+LOSS_NOTICED_WITHIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,15 @@ def _msk_token(_config: str) -> tuple[str, float]:
 
 
 class KafkaProducer:
-    """`acks=all` and idempotent: within one producer session nothing is duplicated or reordered per partition."""
+    """`acks=all` and idempotent: within one session nothing is duplicated or reordered per partition.
+
+    A session ends when all brokers have gone: those that come back may not know its id, and librdkafka would then
+    try for ever to be taken for who it was.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._producer: Producer | None = None
+        self._session: _Session | None = None
 
     def send(
         self, messages: Sequence[KafkaMessage], *, timeout_seconds: float = DELIVERY_TIMEOUT_SECONDS
@@ -66,56 +72,101 @@ class KafkaProducer:
         """
         from confluent_kafka import KafkaException
 
-        producer = self._opened()
+        deadline = time.monotonic() + timeout_seconds
         acknowledged = [False] * len(messages)
-        for index, message in enumerate(messages):
+        while True:
             try:
-                producer.produce(
+                session = self._live_session(deadline)
+            except KafkaException as error:
+                logger.warning("no kafka broker answers", extra={"error": str(error)})
+                return acknowledged
+            session.send(messages, acknowledged, deadline)
+            if session.live or all(acknowledged) or time.monotonic() > deadline:
+                return acknowledged
+
+    def _live_session(self, deadline: float) -> _Session:
+        """The present session, or the next one when it has ended. Raises KafkaException when no broker answers."""
+        if self._session is None or not self._session.is_live():
+            self._session = None
+            self._session = _Session(self._settings, deadline)
+        return self._session
+
+
+class _Session:
+    """One librdkafka producer, from the moment at which a broker has answered it to the loss of all brokers."""
+
+    def __init__(self, settings: KafkaSettings, deadline: float) -> None:
+        """Raises KafkaException when no broker answers in time."""
+        from confluent_kafka import Producer
+
+        self._producer = Producer(
+            client_configuration(settings)
+            | {
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "delivery.timeout.ms": int(DELIVERY_TIMEOUT_SECONDS * 1000),
+                "error_cb": self._on_error,
+            }
+        )
+        self._producer.poll(0)  # has the authentication token made, which the next call does not
+        # Without a broker to ask, librdkafka would look for its id again only after half a second.
+        self._producer.list_topics(timeout=max(0.1, deadline - time.monotonic()))
+        self._producer.poll(0)
+        self.live = True
+
+    def is_live(self) -> bool:
+        """Whether a broker was there all the time, between the calls as well."""
+        self._producer.poll(0)
+        return self.live
+
+    def send(self, messages: Sequence[KafkaMessage], acknowledged: list[bool], deadline: float) -> None:
+        """Send what is not acknowledged yet, and note in `acknowledged` what was when this returns."""
+        from confluent_kafka import KafkaException
+
+        for index, message in enumerate(messages):
+            if acknowledged[index]:
+                continue
+            try:
+                self._producer.produce(
                     message.topic,
                     key=message.key,
                     value=message.value,
                     headers=dict(message.headers),
-                    on_delivery=_mark(acknowledged, index),
+                    on_delivery=self._report(acknowledged, index),
                 )
             except BufferError:
                 # The local queue is full: the rest stays unacknowledged and is sent by the next round.
                 break
             except KafkaException as error:
                 # Refused before it was sent (too large): it stays unacknowledged, the others do not wait for it.
-                _mark(acknowledged, index)(error, None)
-            producer.poll(0)
-        if producer.flush(timeout_seconds):
-            # What is still queued must not be delivered later, behind messages of the next round.
-            producer.purge()
-            producer.flush(1)
-            self._producer = None
-        return acknowledged
+                logger.warning("kafka did not take a message", extra={"error": str(error)})
+            self._producer.poll(0)
+        while self._producer.flush(LOSS_NOTICED_WITHIN_SECONDS):
+            if not self.live or time.monotonic() > deadline:
+                self._give_up()
 
-    def _opened(self) -> Producer:
-        if self._producer is None:
-            from confluent_kafka import Producer
+    def _give_up(self) -> None:
+        """What is still queued must not be delivered later, behind messages of the next round."""
+        self.live = False
+        self._producer.purge()
+        self._producer.flush(1)
 
-            self._producer = Producer(
-                client_configuration(self._settings)
-                | {
-                    "acks": "all",
-                    "enable.idempotence": True,
-                    "linger.ms": 2,
-                    "delivery.timeout.ms": int(DELIVERY_TIMEOUT_SECONDS * 1000),
-                    "error_cb": _log_error,
-                }
-            )
-        return self._producer
-
-
-def _mark(acknowledged: list[bool], index: int) -> Any:
-    def on_delivery(error: Any, _message: Any) -> None:
-        if error is None:
-            acknowledged[index] = True
-        else:
+    def _report(self, acknowledged: list[bool], index: int) -> Callable[[KafkaError | None, Message], None]:
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+            if error is None:
+                acknowledged[index] = True
+                return
             logger.warning("kafka did not acknowledge a message", extra={"error": str(error)})
+            if error.code() == error._MSG_TIMED_OUT:
+                self.live = False
 
-    return on_delivery
+        return on_delivery
+
+    def _on_error(self, error: KafkaError) -> None:
+        logger.warning("kafka client error", extra={"error": str(error)})
+        if error.fatal() or error.code() == error._ALL_BROKERS_DOWN:
+            self.live = False
 
 
 def _log_error(error: Any) -> None:
