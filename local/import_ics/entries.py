@@ -143,9 +143,9 @@ def _read(calendar: CalendarSource, now: datetime, capacity: int, default: ZoneI
             yield Refusal(block.line, "", "", _NOT_EVENTS[block.name])
         elif block.name == "VEVENT":
             try:
-                source = _Source(block, cast("Event", Event.from_ical(block.text)))
-            except ValueError as error:
-                yield Refusal(block.line, "", "", f"it cannot be read: {error}")
+                source = _Source(block, cast("Event", _parse(Event, block)))
+            except _RefusedError as reason:
+                yield Refusal(block.line, "", "", f"it cannot be read: {reason}")
                 continue
             if calendar.properties.get("METHOD", "").upper() == "CANCEL":
                 yield source.refused("it is cancelled")
@@ -167,14 +167,25 @@ def _read_zones(calendar: CalendarSource, default: ZoneInfo) -> CalendarZones:
         tzid = tzid_line[1] if tzid_line else ""
         known = find_zone(tzid)  # asked first, for a definition takes the id's place
         try:
-            definition = Timezone.from_ical(block.text)
-        except ValueError as error:
-            broken[tzid] = f"line {block.line}: {error}"
+            definition = _parse(Timezone, block)
+        except _RefusedError as reason:
+            broken[tzid] = f"line {block.line}: {reason}"
         else:
             named = find_zone(_text(definition, "X-LIC-LOCATION")) or known
             own[tzid] = named.key if named else None
     display = find_zone(calendar.properties.get("X-WR-TIMEZONE", ""))
     return CalendarZones(display or default, display, own, broken)
+
+
+def _parse(kind: type[icalendar.Component], block: Block) -> icalendar.Component:
+    """Raises _RefusedError for a component that icalendar cannot read."""
+    try:
+        return kind.from_ical(block.text)
+    except ValueError as error:
+        raise _RefusedError(str(error)) from error
+    except Exception as error:
+        # It checks much but not all: a doubled TZID ends in an AttributeError, a directory's name in an OSError.
+        raise _RefusedError(f"it is malformed ({type(error).__name__})") from error
 
 
 def _read_event(
@@ -259,11 +270,11 @@ def _next_occurrence(master: Event, exceptions: Iterable[Event], zones: Calendar
             cancelled = _text(occurrence, "STATUS").upper() == "CANCELLED"
             if not cancelled and read_times(occurrence, zones).starts_at > now:
                 return occurrence
-    except (TypeError, OverflowError) as error:
-        # From values that fit the grammar but not each other, such as a time of day among dates.
-        raise _RefusedError("its recurrence cannot be computed: its dates and times do not go together") from error
     except ValueError as error:
         raise _RefusedError(f"its recurrence cannot be computed: {error}") from error
+    except Exception as error:
+        # Values that fit the grammar but not each other, such as a time of day among dates, end in any kind of error.
+        raise _RefusedError("its recurrence cannot be computed: its dates and times do not go together") from error
     raise _RefusedError("it repeats, but never again from now on")
 
 
@@ -323,7 +334,7 @@ def _location(event: Event) -> tuple[dict[str, Any], list[str]]:
     return {"name": name, **place}, notes
 
 
-def _text(component: icalendar.cal.Component, name: str) -> str:
+def _text(component: icalendar.Component, name: str) -> str:
     """A text property without surrounding white space; the first one if there are several, empty if there is none."""
     value = component.get(name, "")
     return str(value[0] if isinstance(value, list) else value).strip()

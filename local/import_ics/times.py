@@ -79,7 +79,7 @@ def find_zone(name: str) -> ZoneInfo | None:
     """The IANA zone for an IANA or Windows name, or for a name that ends in one (RFC 5545 §3.2.19)."""
     try:
         zone = tzp.timezone(name)
-    except ValueError:
+    except (ValueError, OSError):  # the latter for the name of a directory of zones, such as "Europe"
         return None
     return zone if isinstance(zone, ZoneInfo) and zone.key in available_timezones() else None
 

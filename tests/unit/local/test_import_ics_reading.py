@@ -178,6 +178,7 @@ def test_an_event_without_length_lasts_an_hour_with_a_note(end: tuple[str, ...])
         (("DTSTART:20350514T180000Z", "DTSTART:20350515T180000Z"), "it has DTSTART more than once"),
         (("DTSTART:20350514T180000Z", "DURATION:P9999999W"), "its end is out of range"),
         (("DTSTART;TZID=Mars/Base:20350514T180000",), "its time zone 'Mars/Base' is unknown"),
+        (("DTSTART;TZID=Europe:20350514T180000",), ""),  # differs by the version of Python
         (("DTSTART:20261123T120000Z", "DURATION:PT1H"), "it has already started, on 2026-11-23 12:00 UTC"),
     ],
 )
@@ -398,6 +399,8 @@ def test_an_unknown_encoding_or_zone_is_named() -> None:
         read_calendar(calendar(), NOW, encoding="klingon")
     with pytest.raises(ValueError, match="'Mars' is not an IANA time zone name"):
         read_calendar(calendar(), NOW, timezone="Mars")
+    with pytest.raises(ValueError, match="'Europe' is not an IANA time zone name"):
+        read_calendar(calendar(), NOW, timezone="Europe")
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\n", b"\r"])
