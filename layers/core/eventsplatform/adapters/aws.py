@@ -91,7 +91,8 @@ class FunctionClient:
     def invoke_async(self, name: str, payload: dict[str, Any]) -> None:
         """Hand over an event, without waiting long: who calls this has already answered or can do without."""
         brief = client("lambda", read_timeout=1.0, attempts=1)
-        brief.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(payload).encode())
+        answer = brief.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(payload).encode())
+        answer["Payload"].read()  # nothing; but unread it keeps the connection from being used again
 
 
 class FunctionCallError(RuntimeError):
