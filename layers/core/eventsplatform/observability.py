@@ -1,20 +1,24 @@
 """Logging, metrics and tracing of every function, through AWS Lambda Powertools.
 
 Logs are JSON on standard output and carry the request id and trace id. Metrics are CloudWatch EMF
-lines under the seed's names. X-Ray subsegments cost 350 ms of imports, so the tracer is loaded only
-where `TRACING=xray` asks for it.
+lines under the seed's names, as Powertools writes them. X-Ray subsegments cost 350 ms of imports, so the
+tracer is loaded only where `TRACING=xray` asks for it.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import orjson
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
 
 from eventsplatform.tracing import continue_trace
 
@@ -37,15 +41,47 @@ def handling_message(traceparent: str, **keys: Any) -> Iterator[None]:
 
 def emit_metric(name: str, value: float, *, unit: MetricUnit = MetricUnit.Count, **dimensions: str) -> None:
     """Write one metric as an EMF line; `dimensions` are its labels and must be of bounded cardinality."""
-    with single_metric(name=name, unit=unit, value=value, namespace=NAMESPACE) as metric:
-        for key, label in dimensions.items():
-            metric.add_dimension(name=key, value=label)
+    _write_metrics(_Metric(name, value, unit, dimensions))
 
 
 def record_http_request(*, method: str, endpoint: str, status: int, seconds: float) -> None:
     """`endpoint` is the route's template (`/v1/events/{event_id}`), never the path with its ids."""
-    emit_metric("http_requests_total", 1, method=method, endpoint=endpoint, status=str(status))
-    emit_metric("http_request_duration_seconds", seconds, unit=MetricUnit.Seconds, method=method, endpoint=endpoint)
+    route = {"method": method, "endpoint": endpoint}
+    _write_metrics(
+        _Metric("http_requests_total", 1, MetricUnit.Count, {**route, "status": str(status)}),
+        _Metric("http_request_duration_seconds", seconds, MetricUnit.Seconds, route),
+    )
+
+
+@dataclass(frozen=True)
+class _Metric:
+    name: str
+    value: float
+    unit: MetricUnit
+    dimensions: Mapping[str, str]
+
+
+def _write_metrics(*metrics: _Metric) -> None:
+    """One EMF line with a directive per metric; a dimension that several have must have one value.
+
+    Powertools can't give the metrics of a line dimensions of their own, and its two lines for each request took a
+    fifth of a short function's time. The line goes out whole: Lambda's standard output is not buffered.
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
+    service = {"service": logger.service}
+    directives = []
+    members: dict[str, Any] = {}
+    for metric in metrics:
+        directives.append(
+            {
+                "Namespace": NAMESPACE,
+                "Dimensions": [[*metric.dimensions, *service]],
+                "Metrics": [{"Name": metric.name, "Unit": metric.unit.value}],
+            }
+        )
+        members |= {**metric.dimensions, metric.name: [float(metric.value)]}
+    header = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}
+    sys.stdout.write(orjson.dumps({"_aws": header, **members, **service}).decode() + "\n")
 
 
 @cache
