@@ -5,7 +5,7 @@ Text from users only ever stands in a value of the query's JSON, so it cannot ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,12 +15,15 @@ from eventsplatform.adapters.opensearch import opensearch_required
 from eventsplatform.clock import rfc3339
 from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
 from eventsplatform.pagination import decode_cursor, encode_cursor, invalid_cursor
-from eventsplatform.search.model import EventQuery, Facet, FoundEvent, IndexedEvent, SearchResults
+from eventsplatform.search.model import EventQuery, Facet, FoundEvent, IndexedEvent, SearchResults, Sort
 
 INDEX = "events"
 # OpenSearch makes a document searchable at its next refresh; a commit must be found within a second.
 REFRESH_INTERVAL = "200ms"
+FACETS = ("category", "tags")
 FACET_SIZE = 50
+# `index.max_result_window`: how far into the results a position may be counted.
+RESULT_WINDOW = 10_000
 
 MAPPING: dict[str, Any] = {
     "settings": {"index": {"refresh_interval": REFRESH_INTERVAL}},
@@ -42,11 +45,6 @@ MAPPING: dict[str, Any] = {
     },
 }
 
-_SORTS: dict[str, list[dict[str, Any]]] = {
-    "relevance": [{"_score": "desc"}, {"date": "asc"}, {"id": "asc"}],
-    "date": [{"date": "asc"}, {"id": "asc"}],
-}
-
 
 class OpenSearchEvents:
     def search(self, query: EventQuery, now: datetime) -> SearchResults:
@@ -58,9 +56,9 @@ class OpenSearchEvents:
         page = hits[: query.limit]
         return SearchResults(
             items=[_found(hit, query) for hit in page],
-            next_cursor=encode_cursor([query.order, *page[-1]["sort"]]) if len(hits) > query.limit else None,
+            next_cursor=_next_cursor(query, page) if len(hits) > query.limit else None,
             total=answer["hits"]["total"]["value"],
-            facets={name: _facet(answer, name) for name in ("category", "tags")},
+            facets={field: _facet(answer, field) for field in FACETS},
         )
 
     def put(self, events: Sequence[IndexedEvent]) -> None:
@@ -101,25 +99,39 @@ def search_body(query: EventQuery, now: datetime) -> dict[str, Any]:
         "query": {"bool": {"must": _text(query), "filter": _filters(query, now)}},
         # Filtered after the aggregations, so that a facet shows what its other values would find.
         "post_filter": {"bool": {"filter": _facet_filters(query)}},
-        "aggs": {
-            "category": {"terms": {"field": "category", "size": FACET_SIZE}},
-            "tags": {"terms": {"field": "tags", "size": FACET_SIZE}},
-        },
-        "sort": _sort(query),
+        "aggs": {field: _facet_count(query, field) for field in FACETS},
+        "sort": _SORTS[query.order](query),
+        **_continuation(query),
     }
-    if query.cursor:
-        body["search_after"] = _position(query)
     return body
 
 
-def _position(query: EventQuery) -> list[Any]:
-    """The sort values in the query's cursor. Raises InvalidInputError for one of another order."""
-    order, *values = decode_cursor(query.cursor or "", length=1 + len(_sort(query)))
-    # The leading score or distance may have a fraction; dates are milliseconds.
-    leading, *others = values if query.order != "date" else (0, *values)
-    if order != query.order or isinstance(leading, str) or not all(isinstance(value, int) for value in others):
+def _continuation(query: EventQuery) -> dict[str, Any]:
+    """Where the query's cursor has come to. Raises InvalidInputError for one of another order.
+
+    Dates and distances continue behind the last hit, at the same cost at any depth. Scores are counted on
+    instead: they are floats that change with every event that is indexed, and nobody reads that far.
+    """
+    if not query.cursor:
+        return {}
+    sort = _SORTS[query.order](query)
+    order, *position = decode_cursor(query.cursor, length=2 if query.order == "relevance" else 1 + len(sort))
+    # A distance may have a fraction; dates are milliseconds.
+    whole = position[1:] if query.order == "distance" else position
+    if order != query.order or isinstance(position[0], str) or not all(isinstance(part, int) for part in whole):
         raise invalid_cursor()
-    return values
+    if query.order != "relevance":
+        return {"search_after": position}
+    if not 0 < position[0] <= RESULT_WINDOW - query.limit - 1:
+        raise invalid_cursor()
+    return {"from": position[0]}
+
+
+def _next_cursor(query: EventQuery, page: Sequence[dict[str, Any]]) -> str | None:
+    if query.order != "relevance":
+        return encode_cursor([query.order, *page[-1]["sort"]])
+    seen: int = _continuation(query).get("from", 0) + len(page)
+    return encode_cursor([query.order, seen]) if seen + query.limit < RESULT_WINDOW else None
 
 
 def _text(query: EventQuery) -> list[dict[str, Any]]:
@@ -151,22 +163,29 @@ def _filters(query: EventQuery, now: datetime) -> list[dict[str, Any]]:
     return filters
 
 
-def _facet_filters(query: EventQuery) -> list[dict[str, Any]]:
-    filters: list[dict[str, Any]] = []
-    if query.category:
-        filters.append({"terms": {"category": query.category}})
-    if query.tag:
-        filters.append({"terms": {"tags": query.tag}})
-    return filters
+def _facet_filters(query: EventQuery, *, but: str = "") -> list[dict[str, Any]]:
+    wanted = {"category": query.category, "tags": query.tag}
+    return [{"terms": {field: values}} for field, values in wanted.items() if values and field != but]
 
 
-def _sort(query: EventQuery) -> list[dict[str, Any]]:
-    if query.order == "distance":
-        return [
-            {"_geo_distance": {"location": {"lat": query.lat, "lon": query.lon}, "order": "asc", "unit": "km"}},
-            {"id": "asc"},
-        ]
-    return _SORTS[query.order]
+def _facet_count(query: EventQuery, field: str) -> dict[str, Any]:
+    """How many events have each value, among those that the other facets let through."""
+    return {
+        "filter": {"bool": {"filter": _facet_filters(query, but=field)}},
+        "aggs": {"values": {"terms": {"field": field, "size": FACET_SIZE}}},
+    }
+
+
+def _by_distance(query: EventQuery) -> list[dict[str, Any]]:
+    point = {"lat": query.lat, "lon": query.lon}
+    return [{"_geo_distance": {"location": point, "order": "asc", "unit": "km"}}, {"id": "asc"}]
+
+
+_SORTS: dict[Sort, Callable[[EventQuery], list[dict[str, Any]]]] = {
+    "relevance": lambda _: [{"_score": "desc"}, {"date": "asc"}, {"id": "asc"}],
+    "date": lambda _: [{"date": "asc"}, {"id": "asc"}],
+    "distance": _by_distance,
+}
 
 
 def _document(event: dict[str, Any]) -> dict[str, Any]:
@@ -195,8 +214,10 @@ def _found(hit: dict[str, Any], query: EventQuery) -> FoundEvent:
     return event
 
 
-def _facet(answer: dict[str, Any], name: str) -> list[Facet]:
-    return [Facet(value=bucket["key"], count=bucket["doc_count"]) for bucket in answer["aggregations"][name]["buckets"]]
+def _facet(answer: dict[str, Any], field: str) -> list[Facet]:
+    """Empty before there is an index, for then nothing is aggregated."""
+    buckets = answer.get("aggregations", {}).get(field, {}).get("values", {}).get("buckets", [])
+    return [Facet(value=bucket["key"], count=bucket["doc_count"]) for bucket in buckets]
 
 
 def _raise_for_failed(items: list[dict[str, Any]]) -> None:

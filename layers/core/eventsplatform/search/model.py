@@ -86,7 +86,7 @@ class Facet(BaseModel):
 
 
 class SearchResults(BaseModel):
-    """`facets` count all matches, not the page; a category facet ignores the category filter itself."""
+    """`facets` count all matches, not the page; each ignores the filter on itself and heeds the other's."""
 
     items: list[FoundEvent]
     next_cursor: str | None
