@@ -114,6 +114,8 @@ class Relay:
             total += len(sent)
             if len(sent) < len(changes):
                 raise RelayError(f"Kafka acknowledged {len(sent)} of {len(changes)} messages of shard {shard}")
+            if len(changes) < BATCH_SIZE:
+                break  # nothing was left, and what came meanwhile is found after giving up the lease
             if not self._store.renew_lease(shard, fence, LEASE_SECONDS):
                 break
         return total
