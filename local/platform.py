@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from prometheus_client.core import GaugeMetricFamily
 from psycopg.conninfo import conninfo_to_dict
 from starlette.responses import Response
@@ -35,12 +33,16 @@ from local.metrics import EmfMetrics, LambdaMetrics
 from local.refill import Refill
 from local.template import TemplateError, read_application
 from local.triggers import InvalidScheduleError, Triggers, ensure_topics
+from local.triggers.aws import aws_client
+from local.triggers.invoking import backoff
+from local.triggers.state_machines import state_machine_arn
 from local.workers import Workers
 from local.workers.logs import LogSink
 
 HOST = "127.0.0.1"
 RELAY_FUNCTION = "RelayOutboxFunction"
 REBUILD_SEARCH = "RebuildSearch"
+REBUILD_LOOK_EVERY_SECONDS = 0.25
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 
@@ -69,6 +71,10 @@ class Addresses:
     nats: str
     opensearch: str
     aws: str
+
+
+class RebuildError(RuntimeError):
+    """The search index could not be rebuilt."""
 
 
 class Platform:
@@ -111,14 +117,18 @@ class Platform:
         """Relay every shard of the outbox now. Must be called on the event loop."""
         self.triggers.asynchronous.submit(RELAY_FUNCTION, b"{}")
 
-    async def rebuild_search(self) -> None:
-        """Start the state machine that indexes the catalog anew."""
-
-        def start() -> None:
-            machine = f"arn:aws:states:{REGION}:000000000000:stateMachine:{REBUILD_SEARCH}"
-            aws_client("stepfunctions", self.endpoints.aws).start_execution(stateMachineArn=machine)
-
-        await asyncio.to_thread(start)
+    async def rebuild_search(self) -> int:
+        """Have the state machine index the catalog anew; the number of events. Raises RebuildError and botocore's."""
+        client = await asyncio.to_thread(aws_client, "stepfunctions", self.endpoints.aws)
+        started = await asyncio.to_thread(client.start_execution, stateMachineArn=state_machine_arn(REBUILD_SEARCH))
+        while True:
+            # One that the control plane has lost with its memory is an error here.
+            execution = await asyncio.to_thread(client.describe_execution, executionArn=started["executionArn"])
+            if execution["status"] == "SUCCEEDED":
+                return int(json.loads(execution["output"])["indexed"])
+            if execution["status"] != "RUNNING":
+                raise RebuildError(f"the state machine {REBUILD_SEARCH} ended as {execution['status']}")
+            await asyncio.sleep(REBUILD_LOOK_EVERY_SECONDS)
 
 
 @asynccontextmanager
@@ -152,6 +162,7 @@ async def running(
         }
         endpoints = await engines.start()
         stack.push_async_callback(engines.stop)
+        (state / "endpoints.json").unlink(missing_ok=True)  # of a platform that was killed
         functions_environment["AWS_ENDPOINT_URL"] = endpoints.aws
 
         workers = Workers(
@@ -185,6 +196,18 @@ async def running(
         stack.push_async_callback(triggers.stop)
         metrics.registry.register(_TriggerMetrics(triggers))
 
+        # External ones keep what they have.
+        begin_empty = [each for each in ("kafka", "opensearch") if engines.statuses()[each].state != "external"]
+        refill = Refill(
+            endpoints.postgres,
+            endpoints.kafka,
+            state,
+            positions=triggers.kafka_positions,
+            relay=partial(triggers.asynchronous.submit, RELAY_FUNCTION, b"{}"),
+        )
+        if "kafka" in begin_empty:
+            stack.push_async_callback(refill.settle)
+
         gateway = Gateway(application, workers, extras=_extras(settings, metrics))
         port = await stack.enter_async_context(serve(gateway, settings.host, settings.port))
         addresses = _addresses(endpoints, settings.host, port)
@@ -194,32 +217,16 @@ async def running(
         platform = Platform(
             settings, engines, endpoints, application, workers, triggers, gateway, control_plane, addresses
         )
-        refill = Refill(
-            endpoints.postgres,
-            state,
-            lag=triggers.kafka_lag,
-            relay=partial(loop.call_soon_threadsafe, platform.wake_relay),
-        )
-        await _refill_at_start(platform, refill, say)
-        tasks = [refill.watch(), _refill_returned(platform, refill, returned, say)]
+        for engine in begin_empty:
+            returned.put_nowait(engine)
+        tasks = [_keep_filled(platform, refill, returned, say)]
+        if "kafka" in begin_empty:
+            tasks.append(refill.watch())
         if settings.watch:
             tasks.append(_follow_template(platform, say))
         for task in tasks:
             stack.push_async_callback(_cancelled, loop.create_task(task))
         yield platform
-
-
-def aws_client(service: str, endpoint: str) -> Any:
-    """A boto3 client of the local control plane."""
-    make_client: Any = boto3.client  # typed by a stub for literal names only
-    return make_client(
-        service,
-        endpoint_url=endpoint,
-        region_name=REGION,
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        config=Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}),
-    )
 
 
 def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, object]:
@@ -298,33 +305,46 @@ async def _follow_template(platform: Platform, say: Callable[[str], None]) -> No
             say("the changed template is served")
 
 
-async def _refill_at_start(platform: Platform, refill: Refill, say: Callable[[str], None]) -> None:
-    """Embedded Kafka and OpenSearch begin empty; external ones keep what they have."""
-    statuses = platform.engines.statuses()
-    if statuses["kafka"].state != "external":
-        count = await asyncio.to_thread(refill.republish)
-        if count:
-            say(f"sending {count} messages again to the new Kafka broker")
-    if statuses["opensearch"].state != "external":
-        await platform.rebuild_search()
-
-
-async def _refill_returned(
+async def _keep_filled(
     platform: Platform, refill: Refill, returned: asyncio.Queue[str], say: Callable[[str], None]
 ) -> None:
-    """Whenever an engine has come back empty."""
-    while True:
-        engine = await returned.get()
-        if engine == "kafka":
-            await asyncio.to_thread(ensure_topics, platform.endpoints.kafka, _topics(platform.application))
-            count = await asyncio.to_thread(refill.republish)
-            say(f"kafka came back empty: sending {count} messages again")
-        elif engine == "opensearch":
-            await platform.rebuild_search()
-            say("opensearch came back empty: indexing the catalog again")
-        elif engine == "aws":
-            await provision(platform.application, platform.endpoints.aws, state=platform.settings.state)
-            say("the AWS control plane came back empty: its resources were created again")
+    """Give each engine that came back what it is without; `returned` names them."""
+
+    async def fill_kafka() -> None:
+        await asyncio.to_thread(ensure_topics, platform.endpoints.kafka, _topics(platform.application))
+        if count := await refill.republish():
+            say(f"sending {count} messages again to the new Kafka broker")
+
+    async def fill_opensearch() -> None:
+        if count := await platform.rebuild_search():
+            say(f"opensearch has its {count} events again")
+
+    async def fill_aws() -> None:
+        await provision(platform.application, platform.endpoints.aws, state=platform.settings.state)
+        say("the AWS control plane has its resources again")
+
+    fills = {
+        "kafka": fill_kafka,
+        "opensearch": fill_opensearch,
+        "aws": fill_aws,
+        "postgres": refill.resume_relay,
+    }
+    async with asyncio.TaskGroup() as group:
+        while True:
+            engine = await returned.get()
+            if engine in fills:
+                group.create_task(_until_done(fills[engine], f"{engine} is not filled yet", say))
+
+
+async def _until_done(fill: Callable[[], Awaitable[None]], complaint: str, say: Callable[[str], None]) -> None:
+    """What one engine is filled from may be away as well."""
+    for delay in backoff(0.2, 5.0):
+        try:
+            return await fill()
+        except Exception as error:
+            # Each client library has exceptions of its own, and any of them may pass.
+            say(f"{complaint}: {error or type(error).__name__}")
+        await asyncio.sleep(delay)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

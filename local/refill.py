@@ -1,85 +1,181 @@
-"""Gives back to the engines without a disk what they lost: Kafka from the outbox, OpenSearch from the catalog.
+"""Sets the outbox going again when an engine is back: Kafka, which has no disk here, is sent what it lost.
 
-Everything but Postgres is a projection, so nothing is lost that could not be sent again. What has
-certainly been consumed need not be: a watermark follows the time at which nothing was on its way.
+What has certainly been consumed need not be sent again: a watermark follows the time before which everything
+has been. It moves while the platform runs and, without a rest, when it is stopped; so a broker that dies is sent a few
+seconds' messages, and one that is new after a stop none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from psycopg.rows import scalar_row
 
-_LOG = logging.getLogger(__name__)
+from local.triggers.kafka import Assignment
 
 WATCH_EVERY_SECONDS = 2.0
-# A consumer's lag is known a little late; what was published just before the watermark is sent again.
-MARGIN = timedelta(seconds=30)
+LOOK_EVERY_SECONDS = 0.1
+SETTLE_WITHIN_SECONDS = 3.0
+ANSWER_WITHIN_SECONDS = 2.0
+
+# Where each consumer stands: the next offset of each partition that it holds, None before its first message.
+Positions = Mapping[Assignment, int | None]
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A time, and how far consumers have to come to have seen everything that was published before it."""
+
+    time: datetime
+    least: Mapping[Assignment, int]
+
+    def has_passed(self, positions: Positions) -> bool:
+        return all(self._is_consumed(assignment, positions.get(assignment)) for assignment in self.least)
+
+    def _is_consumed(self, assignment: Assignment, position: int | None) -> bool:
+        # Asked for a partition's end, the embedded broker tells one behind the start of the last batch. A batch is
+        # fetched whole and with the true end, so who stands at an end beyond that has seen all of it.
+        if position is None:
+            return self.least[assignment] == 0
+        return position >= self.least[assignment] and position == assignment.high_watermark
+
+    def is_over(self) -> bool:
+        """Whether consumers start over, with another broker perhaps: their positions then say nothing any more."""
+        return not all(assignment.live for assignment in self.least)
 
 
 class Refill:
-    """`lag` gives the messages not yet processed by mapping and partition; `relay` wakes the outbox relay."""
+    """`positions` gives, for each mapping, where it stands, on the event loop; `relay` wakes the outbox relay."""
 
     def __init__(
         self,
         database_url: str,
+        bootstrap_servers: str,
         state: Path,
         *,
-        lag: Callable[[], Mapping[str, Mapping[str, int]]],
+        positions: Callable[[], Mapping[str, Positions]],
         relay: Callable[[], object],
     ) -> None:
         self._database_url = database_url
+        self._bootstrap_servers = bootstrap_servers
         self._file = state / "watermark.json"
-        self._lag = lag
+        self._positions = positions
         self._relay = relay
 
     async def watch(self) -> None:
         """Move the watermark for as long as the platform runs."""
         while True:
+            await self._move_watermark()
             await asyncio.sleep(WATCH_EVERY_SECONDS)
-            try:
-                await asyncio.to_thread(self.move_watermark)
-            except psycopg.OperationalError:
-                _LOG.debug("the database is away; the watermark stays")
 
-    def move_watermark(self) -> None:
-        """Everything published before now has been consumed, unless something is pending or lagging."""
-        with psycopg.connect(self._database_url, autocommit=True, row_factory=scalar_row) as connection:
-            now: Any = connection.execute("SELECT now()").fetchone()
-            pending: Any = connection.execute(
-                "SELECT EXISTS (SELECT FROM messaging.outbox WHERE published_at IS NULL)"
-            ).fetchone()
-        lag = self._lag()
-        if pending or not lag or any(count for partitions in lag.values() for count in partitions.values()):
-            return
-        self._file.write_text(json.dumps({"consumed_before": now.isoformat()}))
+    async def settle(self) -> None:
+        """Before a stop: give what is on its way a moment to arrive, and remember that it has."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._move_watermark(), SETTLE_WITHIN_SECONDS)
 
-    def republish(self) -> int:
+    async def republish(self) -> int:
         """Have the relay send again what an emptied broker may have lost; the number of messages.
 
-        Their ids stay, so consumers that have seen one take it for the duplicate it is.
+        Their ids stay, so consumers that have seen one take it for the duplicate it is. Raises psycopg.Error.
         """
-        since = self._watermark()
-        with psycopg.connect(self._database_url, autocommit=True) as connection:
+        count = await asyncio.to_thread(self._mark_unpublished)
+        self._relay()
+        return count
+
+    async def resume_relay(self) -> None:
+        """Relay what waits in a database that is back, also where a relay could not give up its lease any more.
+
+        Raises psycopg.Error.
+        """
+        await asyncio.to_thread(self._end_leases)
+        self._relay()
+
+    async def _move_watermark(self) -> None:
+        """Take the present moment for the watermark as soon as everything published before it has been consumed."""
+        moment = await self._present()
+        while moment is not None and not moment.is_over():
+            if moment.has_passed(self._all_positions()):
+                self._write(moment.time)
+                return
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _present(self) -> _Moment | None:
+        """None while the database, the broker or a consumer cannot say."""
+        positions = self._positions()
+        if not positions or not all(positions.values()):
+            return None
+        assignments = list(self._all_positions())
+        try:
+            now = await asyncio.to_thread(self._database_time)
+            ends = await asyncio.to_thread(self._ends, {assignment.partition for assignment in assignments})
+        except (psycopg.Error, KafkaException):
+            return None
+        return _Moment(now, {assignment: ends[assignment.partition] for assignment in assignments})
+
+    def _all_positions(self) -> Positions:
+        return {each: offset for mapping in self._positions().values() for each, offset in mapping.items()}
+
+    def _database_time(self) -> datetime:
+        with self._connected() as connection:
+            row: Any = connection.execute("SELECT now()").fetchone()
+        return cast(datetime, row)
+
+    def _ends(self, partitions: set[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """Raises KafkaException."""
+        wanted: Any = {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions}
+        answers = self._admin.list_offsets(wanted, request_timeout=ANSWER_WITHIN_SECONDS)
+        return {(each.topic, each.partition): future.result().offset for each, future in answers.items()}
+
+    def _mark_unpublished(self) -> int:
+        # A relay at work may have been acknowledged by the broker that is gone: it must not mark that as sent.
+        self._end_leases()
+        with self._connected() as connection:
             cursor = connection.execute(
                 """
                 UPDATE messaging.outbox SET published_at = NULL
                  WHERE published_at >= coalesce(%s::timestamptz, '-infinity')
                 """,
-                (since - MARGIN if since else None,),
+                (self._watermark(),),
             )
-        self._relay()
         return cursor.rowcount
+
+    def _end_leases(self) -> None:
+        with self._connected() as connection:
+            connection.execute("UPDATE messaging.relay_leases SET fence = fence + 1, expires_at = '-infinity'")
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            self._database_url, autocommit=True, row_factory=scalar_row, connect_timeout=int(ANSWER_WITHIN_SECONDS)
+        )
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        settings: dict[str, Any] = {
+            "bootstrap.servers": self._bootstrap_servers,
+            "reconnect.backoff.max.ms": 1000,
+            "log_level": 0,
+            "error_cb": lambda _: None,
+        }
+        return AdminClient(settings)
 
     def _watermark(self) -> datetime | None:
         try:
             return datetime.fromisoformat(json.loads(self._file.read_text())["consumed_before"])
         except (FileNotFoundError, ValueError, KeyError):
             return None
+
+    def _write(self, moment: datetime) -> None:
+        written = self._file.with_name(self._file.name + ".new")
+        written.write_text(json.dumps({"consumed_before": moment.isoformat()}))
+        written.replace(self._file)

@@ -11,7 +11,7 @@ from local.application import Application
 from local.triggers.asynchronous import AsyncInvocations
 from local.triggers.destinations import Destinations
 from local.triggers.invoking import Invoker
-from local.triggers.kafka import KafkaTrigger
+from local.triggers.kafka import Assignment, KafkaTrigger
 from local.triggers.queues import QueueTrigger
 from local.triggers.schedules import ScheduleTrigger
 from local.triggers.state_machines import StepFunctions
@@ -73,6 +73,10 @@ class Triggers:
     def kafka_lag(self) -> Mapping[str, Mapping[str, int]]:
         """Messages not yet processed by mapping and partition."""
         return {name: trigger.lag() for name, trigger in self._kafka.items()}
+
+    def kafka_positions(self) -> Mapping[str, Mapping[Assignment, int | None]]:
+        """Where each mapping stands in the partitions that it holds."""
+        return {name: trigger.positions() for name, trigger in self._kafka.items()}
 
     async def _follow(self, application: Application) -> None:
         wanted_schedules = {each.name: each for each in application.schedules if each.enabled}

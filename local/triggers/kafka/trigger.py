@@ -128,6 +128,10 @@ class KafkaTrigger:
         """Messages not yet processed, by partition (`topic-0`), of those partitions that are assigned."""
         return {partition_key(backlog.partition): backlog.lag() for backlog in self._backlogs.values()}
 
+    def positions(self) -> Mapping[Assignment, int | None]:
+        """The next offset to be processed of each partition that is assigned; None before its first message."""
+        return {backlog.assignment: backlog.next_offset for backlog in self._backlogs.values()}
+
     # What the consumer tells (`ConsumerListener`).
 
     def assigned(self, assignments: Sequence[Assignment]) -> None:
