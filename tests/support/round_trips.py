@@ -17,6 +17,7 @@ class CountingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self.round_trips = 0
+        self._drops_at = 0
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -26,6 +27,15 @@ class CountingProxy:
         before, counted = self.round_trips, [0]
         yield counted
         counted[0] = self.round_trips - before
+
+    def drop_after(self, round_trips: int) -> None:
+        """End every connection as soon as so many more round trips have begun."""
+        self._drops_at = self.round_trips + round_trips
+
+    def count(self) -> None:
+        self.round_trips += 1
+        if self.round_trips == self._drops_at:
+            self.drop_connections()
 
     def drop_connections(self) -> None:
         """End every connection, as a network or a server that went away does."""
@@ -60,7 +70,7 @@ class Conversation:
         with suppress(OSError):  # the connection is over, which the other side learns next
             while data := source.recv(65_536):
                 if not is_server and self._server_spoke_last:
-                    self._proxy.round_trips += 1
+                    self._proxy.count()
                 self._server_spoke_last = is_server
                 target.sendall(data)
         _shut(target)

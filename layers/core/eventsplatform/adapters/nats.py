@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_SECONDS = 2.0
+RETRY_SECONDS = 0.1
 
 
 class NatsConnection:
@@ -47,13 +48,16 @@ class NatsConnection:
         if self._client is None or not self._client.is_connected:
             await self._close()
             try:
-                self._client = await nats.connect(
-                    self._settings.url,
-                    connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                    allow_reconnect=False,
-                    error_cb=_log_error,
-                    **_credentials(self._settings),
-                )
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                    self._client = await nats.connect(
+                        self._settings.url,
+                        # Even the first connection is tried again and again, two seconds apart, unless told not to.
+                        allow_reconnect=False,
+                        max_reconnect_attempts=1,
+                        reconnect_time_wait=RETRY_SECONDS,
+                        error_cb=_log_error,
+                        **_credentials(self._settings),
+                    )
             except (NatsError, OSError, TimeoutError) as error:
                 raise DependencyUnavailableError("message bus") from error
         return self._client.jetstream(timeout=CONNECT_TIMEOUT_SECONDS)

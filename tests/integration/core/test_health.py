@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from eventsplatform.operations.health import Health
+from eventsplatform.operations.migrate import migrate
+from eventsplatform.operations.wiring import FACTORIES
+from local.engines import Endpoints
+from tests.support.core_environment import core_environment
+from tests.support.engines import RunningEngines, engines_running
+from tests.support.polling import eventually
+
+ENGINES = {"postgres": "database", "redis": "redis", "opensearch": "search", "kafka": "kafka", "nats": "nats"}
+CRITICAL = {"postgres", "kafka", "nats"}
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngines]:
+    """Engines that these tests may kill."""
+    with engines_running(tmp_path_factory.mktemp("mortal"), only=frozenset(ENGINES)) as running:
+        migrate(running.endpoints.postgres)
+        yield running
+
+
+def unhealthy(health: Health) -> set[str]:
+    return {name for name, check in health.check().checks.items() if check.status == "unhealthy"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_engine_is_reported_and_so_is_its_return(mortal: RunningEngines, engine: str) -> None:
+    with core_environment(mortal.endpoints):
+        health: Health = FACTORIES[Health]()
+        eventually(lambda: unhealthy(health) == set(), within=60, what="all healthy")
+        restarts = mortal.statuses()[engine].restarts
+
+        mortal.kill(engine)
+
+        # It may be back before the first look: then at least everything is healthy again.
+        eventually(
+            lambda: unhealthy(health) == {ENGINES[engine]} or mortal.statuses()[engine].restarts > restarts,
+            within=60,
+            every=0,
+            what=f"{engine} reported",
+        )
+        eventually(lambda: health.check().status == "healthy", within=60, what="all healthy again")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_not_there_decides_how_healthy_the_platform_is(mortal: RunningEngines, engine: str) -> None:
+    there = vars(mortal.endpoints)
+    nowhere = {
+        "postgres": "postgresql://127.0.0.1:1/nowhere",
+        "redis": "redis://127.0.0.1:1",
+        "opensearch": "http://127.0.0.1:1",
+        "kafka": "127.0.0.1:1",
+        "nats": "nats://127.0.0.1:1",
+    }
+    with core_environment(Endpoints(**{**there, engine: nowhere[engine]})):
+        report = FACTORIES[Health]().check()
+
+    assert {name for name, check in report.checks.items() if check.status == "unhealthy"} == {ENGINES[engine]}
+    assert report.status == ("unhealthy" if engine in CRITICAL else "degraded")
+    assert "127.0.0.1" not in report.model_dump_json()

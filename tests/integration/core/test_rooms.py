@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventsplatform.adapters.redis import redis_client
+from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
+from eventsplatform.realtime.model import Joined, Position, Room
+from eventsplatform.realtime.rooms import CONNECTION_SECONDS, HISTORY_FRAMES, RedisRooms
+from eventsplatform.realtime.service import Rooms
+from local.engines import Endpoints
+from tests.support.core_environment import core_environment
+from tests.support.database import caller
+from tests.support.engines import RunningEngines, engines_running
+from tests.support.lambda_events import message
+from tests.support.polling import eventually
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture
+def store(adapters: Endpoints) -> RedisRooms:
+    return RedisRooms()
+
+
+@pytest.fixture
+def room() -> Room:
+    """A room that no other test knows."""
+    return Room("event", next(numbers))
+
+
+def publish(store: RedisRooms, room: Room, *texts: str) -> list[int]:
+    """Publish a frame for each text; their offsets."""
+    offsets = []
+    for text in texts:
+        frame, _ = store.publish(room, f"message-{next(numbers)}", {"text": text})
+        assert frame is not None
+        offsets.append(frame["offset"])
+    return offsets
+
+
+def since(joined: Joined, offset: int | None = None) -> Position:
+    return Position(epoch=joined.epoch, offset=joined.offset if offset is None else offset)
+
+
+def texts(joined: Joined) -> list[str]:
+    return [frame["text"] for frame in joined.messages]
+
+
+def test_offsets_of_a_room_have_no_gaps(store: RedisRooms, room: Room) -> None:
+    assert publish(store, room, "a", "b") + publish(store, room, "c") == [1, 2, 3]
+
+
+def test_a_frame_says_where_it_stands(store: RedisRooms, room: Room) -> None:
+    joined = store.join(room, "c1", None)
+
+    frame, connections = store.publish(room, "m", {"text": "a"})
+
+    assert frame == {"text": "a", "epoch": joined.epoch, "offset": 1}
+    assert list(connections) == ["c1"]
+
+
+def test_a_message_that_is_published_again_is_told_once(store: RedisRooms, room: Room) -> None:
+    store.join(room, "c1", None)
+    first, _ = store.publish(room, "m", {"text": "a"})
+
+    again = store.publish(room, "m", {"text": "a"})
+
+    assert first is not None
+    assert again == (None, ())
+    assert publish(store, room, "b") == [2]
+
+
+def test_the_same_message_is_told_once_in_each_of_its_rooms(store: RedisRooms, room: Room) -> None:
+    other = Room("organizer", room.id)
+
+    assert store.publish(room, "m", {})[0] is not None
+    assert store.publish(other, "m", {})[0] is not None
+
+
+def test_whoever_joins_anew_begins_where_the_room_is(store: RedisRooms, room: Room) -> None:
+    publish(store, room, "a", "b")
+
+    joined = store.join(room, "c1", None)
+
+    assert (joined.offset, joined.recovered, joined.messages) == (2, False, [])
+
+
+def test_whoever_was_away_gets_exactly_what_was_missed(store: RedisRooms, room: Room) -> None:
+    here = store.join(room, "c1", None)
+    publish(store, room, "a", "b", "c")
+
+    back = store.join(room, "c1", since(here, 1))
+
+    assert back.recovered
+    assert texts(back) == ["b", "c"]
+    assert [frame["offset"] for frame in back.messages] == [2, 3]
+    assert {frame["epoch"] for frame in back.messages} == {here.epoch}
+    assert back.offset == 3
+
+
+def test_whoever_missed_nothing_is_told_so(store: RedisRooms, room: Room) -> None:
+    publish(store, room, "a")
+    here = store.join(room, "c1", None)
+
+    back = store.join(room, "c1", since(here))
+
+    assert (back.recovered, back.messages) == (True, [])
+
+
+@pytest.mark.parametrize("position", [Position(epoch="another", offset=1), Position(epoch="", offset=0)])
+def test_a_position_of_another_epoch_recovers_nothing(store: RedisRooms, room: Room, position: Position) -> None:
+    publish(store, room, "a", "b")
+
+    back = store.join(room, "c1", position)
+
+    assert (back.recovered, back.messages, back.offset) == (False, [], 2)
+
+
+@pytest.mark.parametrize("offset", [3, 2**53, 10**20])
+def test_a_position_from_the_future_recovers_nothing(store: RedisRooms, room: Room, offset: int) -> None:
+    here = store.join(room, "c1", None)
+    publish(store, room, "a", "b")
+
+    back = store.join(room, "c1", since(here, offset))
+
+    assert (back.recovered, back.messages) == (False, [])
+
+
+def test_history_ends_at_300_frames_and_says_so(store: RedisRooms, room: Room) -> None:
+    here = store.join(room, "c1", None)
+    publish(store, room, *(str(n) for n in range(HISTORY_FRAMES + 1)))
+
+    whole = store.join(room, "c1", since(here, 1))
+    beyond = store.join(room, "c1", since(here, 0))
+
+    assert whole.recovered
+    assert len(whole.messages) == HISTORY_FRAMES
+    assert (beyond.recovered, beyond.messages) == (False, [])
+
+
+def test_a_room_whose_state_was_lost_begins_a_new_epoch(store: RedisRooms, room: Room) -> None:
+    before = store.join(room, "c1", None)
+    publish(store, room, "a", "b")
+    for key in redis_client().scan_iter(match=f"ws:room:{{{room.name}}}:*"):
+        redis_client().delete(key)
+
+    assert publish(store, room, "c") == [1]
+    after = store.join(room, "c1", since(before, 1))
+
+    assert after.epoch != before.epoch
+    assert (after.recovered, after.messages) == (False, [])
+
+
+def test_a_room_that_lost_its_counter_alone_does_not_mix_old_frames_with_new_ones(
+    store: RedisRooms, room: Room
+) -> None:
+    """Under memory pressure Redis evicts keys one by one."""
+    publish(store, room, "old 1", "old 2", "old 3")
+    redis_client().delete(f"ws:room:{{{room.name}}}:meta")
+
+    here = store.join(room, "c1", None)
+    publish(store, room, "new 1")
+
+    assert texts(store.join(room, "c1", since(here))) == ["new 1"]
+
+
+def test_presence_counts_connections_and_forgets_those_that_left(store: RedisRooms, room: Room) -> None:
+    for connection in ("c1", "c2"):
+        store.add_connection(f"{room.name}-{connection}", 7)
+        joined = store.join(room, f"{room.name}-{connection}", None)
+    assert joined.presence == 2
+
+    store.remove_connection(f"{room.name}-c1")
+
+    assert store.join(room, f"{room.name}-c2", None).presence == 1
+    assert list(store.publish(room, "m", {})[1]) == [f"{room.name}-c2"]
+
+
+def test_a_connection_is_forgotten_everywhere(store: RedisRooms, room: Room) -> None:
+    other = Room("user", room.id)
+    connection = f"{room.name}-c"
+    store.add_connection(connection, 7)
+    store.join(room, connection, None)
+    store.join(other, connection, None)
+
+    store.remove_connection(connection)
+
+    assert list(store.publish(room, "m", {})[1]) == []
+    assert list(store.publish(other, "m", {})[1]) == []
+    assert not redis_client().exists(f"ws:connection:{connection}")
+
+
+def test_nothing_is_kept_of_a_connection_longer_than_it_can_last(store: RedisRooms, room: Room) -> None:
+    """$disconnect may overtake a join, and is not promised to come at all."""
+    connection = f"{room.name}-late"
+    store.remove_connection(connection)
+    store.join(room, connection, None)
+
+    client = redis_client()
+    assert 0 < client.ttl(f"ws:connection:{connection}") <= CONNECTION_SECONDS
+    assert 0 < client.ttl(f"ws:room:{{{room.name}}}:members") <= CONNECTION_SECONDS
+
+
+def test_every_key_of_a_room_expires(store: RedisRooms, room: Room) -> None:
+    store.join(room, "c1", None)
+    publish(store, room, "a")
+
+    client = redis_client()
+    keys = list(client.scan_iter(match=f"ws:room:{{{room.name}}}:*"))
+
+    assert len(keys) == 4
+    assert all(client.ttl(key) > 0 for key in keys)
+
+
+def test_a_member_whose_time_is_over_is_neither_pushed_to_nor_counted(store: RedisRooms, room: Room) -> None:
+    store.join(room, "c1", None)
+    redis_client().zadd(f"ws:room:{{{room.name}}}:members", {"gone": 1})
+
+    assert list(store.publish(room, "m", {})[1]) == ["c1"]
+    assert store.join(room, "c1", None).presence == 1
+
+
+# The use cases ----------------------------------------------------------------------------------
+
+
+class Sockets:
+    """What was pushed to whom; `closed` ones are gone."""
+
+    def __init__(self) -> None:
+        self.pushed: list[tuple[str, bytes]] = []
+        self.closed: set[str] = set()
+
+    def post(self, connection_id: str, data: bytes) -> bool:
+        self.pushed.append((connection_id, data))
+        return connection_id not in self.closed
+
+
+@pytest.fixture
+def sockets() -> Sockets:
+    return Sockets()
+
+
+@pytest.fixture
+def rooms(store: RedisRooms, sockets: Sockets) -> Rooms:
+    return Rooms(store, sockets, lambda _: 0)
+
+
+def published(number: int, **data: Any) -> Any:
+    return message(number, "events.published", data={"id": number, "status": "published", **data})
+
+
+def test_a_message_reaches_everyone_in_its_room_once(rooms: Rooms, sockets: Sockets, room: Room) -> None:
+    for connection in ("a", "b"):
+        rooms.connect(connection, caller(1))
+        rooms.join(room.name, connection, caller(1), None)
+    assert room.id is not None
+
+    assert rooms.fan_out(published(room.id)) == 2
+    assert rooms.fan_out(published(room.id)) == 0, "it was delivered again"
+
+    assert [connection for connection, _ in sockets.pushed] == ["a", "b"]
+
+
+def test_a_connection_that_is_gone_is_forgotten(rooms: Rooms, sockets: Sockets, room: Room) -> None:
+    for connection in (f"{room.name}-a", f"{room.name}-b"):
+        rooms.connect(connection, caller(1))
+        rooms.join(room.name, connection, caller(1), None)
+    sockets.closed.add(f"{room.name}-a")
+    assert room.id is not None
+
+    rooms.fan_out(published(room.id))
+    sockets.pushed.clear()
+    rooms.fan_out(message(room.id, "events.updated", id="another", data={"id": room.id, "status": "published"}))
+
+    assert [connection for connection, _ in sockets.pushed] == [f"{room.name}-b"]
+
+
+def test_a_message_that_no_room_can_make_sense_of_is_poison(rooms: Rooms) -> None:
+    for data in ({}, {"id": 1}, {"id": 1, "status": "published", "counts": 5}):
+        broken = message(1, "registrations.created", data=data)
+        with pytest.raises(PoisonMessageError):
+            rooms.fan_out(broken)
+
+
+def test_a_long_absence_that_does_not_fit_into_a_message_is_not_recovered(rooms: Rooms, room: Room) -> None:
+    assert room.id is not None
+    here = rooms.join(room.name, "a", caller(1), None)
+    for number in range(20):
+        rooms.fan_out(
+            published(room.id, description="é" * 5_000)
+            if number == 0
+            else message(
+                room.id,
+                "events.updated",
+                id=f"{room.id}-{number}",
+                data={"id": room.id, "status": "published", "description": "é" * 5_000},
+            )
+        )
+
+    back = rooms.join(room.name, "a", caller(1), since(here))
+
+    assert (back.recovered, back.messages, back.offset) == (False, [], 20)
+
+
+# Without Redis ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[RunningEngines]:
+    """A Valkey that this test may kill."""
+    with engines_running(tmp_path, only=frozenset({"redis"})) as running:
+        yield running
+
+
+def test_rooms_are_unavailable_without_redis_and_come_back_with_a_new_epoch(mortal: RunningEngines, room: Room) -> None:
+    with core_environment(mortal.endpoints):
+        store = RedisRooms()
+        before = store.join(room, "c1", None)
+        publish(store, room, "a")
+        redis_client().flushall()
+        after = store.join(room, "c1", since(before, 0))
+        assert after.epoch != before.epoch
+        assert not after.recovered
+
+        restarts = mortal.statuses()["redis"].restarts
+        mortal.kill("redis")
+        eventually(lambda: _unavailable(store, room) or mortal.statuses()["redis"].restarts > restarts, every=0)
+
+        eventually(lambda: store.join(room, "c1", None), within=30, what="rooms again")
+        assert publish(store, room, "b")[0] > 0
+
+
+def _unavailable(store: RedisRooms, room: Room) -> bool:
+    try:
+        store.join(room, "c1", None)
+    except DependencyUnavailableError:
+        return True
+    return False
+
+
+def test_rooms_are_unavailable_where_no_redis_is() -> None:
+    with core_environment(Endpoints(redis="redis://127.0.0.1:1")):
+        store = RedisRooms()
+        for attempt in (
+            lambda: store.add_connection("c1", 7),
+            lambda: store.remove_connection("c1"),
+            lambda: store.join(Room("event", 1), "c1", None),
+            lambda: store.publish(Room("event", 1), "m", {}),
+        ):
+            with pytest.raises(DependencyUnavailableError):
+                attempt()
