@@ -23,8 +23,7 @@ from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import Clock
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.identity.caller import Caller
-from eventsplatform.identity.model import Registration as SignUp
-from eventsplatform.identity.model import User
+from eventsplatform.identity.model import SignUp, User
 from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
 from eventsplatform.identity.service import Identity

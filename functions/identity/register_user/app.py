@@ -1,14 +1,14 @@
 from eventsplatform.entrypoints.http import HttpFunction
-from eventsplatform.identity.model import Registration, User
+from eventsplatform.identity.model import SignUp, User
 from eventsplatform.identity.service import Identity
 
 function = HttpFunction()
 
 
 @function.post("/v1/auth/register", status_code=201, response_model=User)
-async def register_user(registration: Registration, identity: Identity = function.provide(Identity)) -> User:
+async def register_user(sign_up: SignUp, identity: Identity = function.provide(Identity)) -> User:
     """Open an account."""
-    return identity.register(registration)
+    return identity.register(sign_up)
 
 
 handler = function.handler

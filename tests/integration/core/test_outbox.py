@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from eventsplatform.errors import ConflictError, DependencyUnavailableError, InvalidInputError, NotFoundError
-from eventsplatform.identity.model import Registration
+from eventsplatform.identity.model import SignUp
 from eventsplatform.messaging.outbox import Outbox
 from eventsplatform.tracing import continue_trace
 from tests.support.database import Services, administrator, caller, event_in, services
@@ -52,7 +52,7 @@ def test_each_change_of_an_event_is_a_row_with_the_event_as_it_is_then(
 
 def test_a_message_about_a_user_has_no_address_in_it(running: Services, migrated_database: str) -> None:
     user = running.identity.register(
-        Registration(email="outbox@example.org", password=SecretStr("correct horse"), name="Ada")
+        SignUp(email="outbox@example.org", password=SecretStr("correct horse"), name="Ada")
     )
 
     (change,) = changes_of(migrated_database, "user", user.id)

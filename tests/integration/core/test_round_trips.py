@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
-from eventsplatform.identity.model import Credentials, Registration
+from eventsplatform.identity.model import Credentials, SignUp
 from tests.support.database import Services, caller, event_in, services
 from tests.support.round_trips import CountingProxy, counting_proxy
 
@@ -25,7 +25,7 @@ def proxied(migrated_database: str) -> Iterator[tuple[CountingProxy, Services]]:
 
 
 def _register_user(running: Services, email: str) -> None:
-    running.identity.register(Registration(email=email, password=SecretStr(PASSWORD), name="Ada"))
+    running.identity.register(SignUp(email=email, password=SecretStr(PASSWORD), name="Ada"))
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 
 from eventsplatform.errors import ForbiddenError
 from eventsplatform.identity.caller import Caller
-from eventsplatform.identity.model import Credentials, Registration
+from eventsplatform.identity.model import Credentials, SignUp
 from eventsplatform.identity.passwords import Argon2Passwords
 
 
-def registration(**changes: Any) -> Registration:
-    return Registration.model_validate(
+def registration(**changes: Any) -> SignUp:
+    return SignUp.model_validate(
         {"email": "ada@example.org", "password": "correct horse", "name": "Ada Lovelace", **changes}
     )
 

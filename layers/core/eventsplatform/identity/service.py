@@ -10,7 +10,7 @@ from typing import Protocol
 from eventsplatform.clock import Clock
 from eventsplatform.errors import ConflictError, NotFoundError, UnauthenticatedError
 from eventsplatform.identity import messages
-from eventsplatform.identity.model import Credentials, Registration, Session, User, UserSummary
+from eventsplatform.identity.model import Credentials, Session, SignUp, User, UserSummary
 from eventsplatform.identity.tokens import LIFETIME, AccessTokenIssuer
 from eventsplatform.messaging.model import Work
 
@@ -31,7 +31,7 @@ class EmailTakenError(Exception):
 
 
 class IdentityStore(Protocol):
-    def add_user(self, registration: Registration, password_hash: str) -> tuple[User, int]:
+    def add_user(self, sign_up: SignUp, password_hash: str) -> tuple[User, int]:
         """The new user and its version. Raises EmailTakenError."""
 
     def find_credentials(self, email: str) -> tuple[User, str] | None: ...
@@ -50,9 +50,9 @@ class Identity:
         self._tokens = tokens
         self._clock = clock
 
-    def register(self, registration: Registration) -> User:
+    def register(self, sign_up: SignUp) -> User:
         """Open an account. Raises ConflictError when the address already has one."""
-        password_hash = self._passwords.hash(registration.password.get_secret_value())
+        password_hash = self._passwords.hash(sign_up.password.get_secret_value())
         try:
             with self._work() as (store, outbox):
                 user, version = store.add_user(registration, password_hash)
