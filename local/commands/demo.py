@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,10 +70,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def load_when_empty(database_url: str, shards: int, console: Console) -> DemoReport | None:
-    """What `make dev` does: load with a progress bar, or leave a database alone that has anything in it."""
+class StoppedError(Exception):
+    """The platform was told to stop while the demo data were loading; what is loaded stays."""
+
+
+def load_when_empty(
+    database_url: str, shards: int, console: Console, stopped: Callable[[], bool] = lambda: False
+) -> DemoReport | None:
+    """What `make dev` does: load with a progress bar, or leave a database alone that has anything in it.
+
+    Raises StoppedError once `stopped` says so.
+    """
     if not is_empty(database_url):
         return None
     console.print("\n  Loading the demo data into the empty database (DEMO=0 leaves it empty)")
-    with progress_bar(console) as progress:
+    with progress_bar(console) as show:
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stopped():
+                raise StoppedError
+            show(stage, done, total)
+
         return load(database_url, shards=shards, now=utc_now(), progress=progress)

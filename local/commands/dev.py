@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from local.commands.demo import load_when_empty
+from local.commands.demo import StoppedError, load_when_empty
 from local.commands.endpoints import STATE
 from local.engines import EngineError, EngineEvent
 from local.gateway import PortInUseError
@@ -77,14 +77,18 @@ async def _finished(task: asyncio.Task[None], *, within: float) -> bool:
 async def _serve(settings: PlatformSettings, options: argparse.Namespace, began: float, stop: asyncio.Event) -> None:
     async with running(settings, engine_event=_print_engine_event, say=_print) as platform:
         if not options.no_demo:
-            await _load_demo(platform)
-        _print_addresses(platform, time.monotonic() - began)
+            await _load_demo(platform, stop)
+        if not stop.is_set():
+            _print_addresses(platform, time.monotonic() - began)
         await stop.wait()
 
 
-async def _load_demo(platform: Platform) -> None:
+async def _load_demo(platform: Platform, stop: asyncio.Event) -> None:
     shards = int(platform.application.functions[RELAY_FUNCTION].environment["OUTBOX_SHARDS"])
-    report = await asyncio.to_thread(load_when_empty, platform.endpoints.postgres, shards, console)
+    try:
+        report = await asyncio.to_thread(load_when_empty, platform.endpoints.postgres, shards, console, stop.is_set)
+    except StoppedError:
+        return
     if report:
         platform.wake_relay()
 

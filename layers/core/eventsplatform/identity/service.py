@@ -55,7 +55,7 @@ class Identity:
         password_hash = self._passwords.hash(sign_up.password.get_secret_value())
         try:
             with self._work() as (store, outbox):
-                user, version = store.add_user(registration, password_hash)
+                user, version = store.add_user(sign_up, password_hash)
                 outbox.append(messages.user_created(UserSummary(id=user.id, name=user.name, version=version)))
         except EmailTakenError as error:
             raise ConflictError("This e-mail address already has an account.") from error
