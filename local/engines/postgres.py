@@ -116,16 +116,19 @@ class Postgres(Engine):
     def _discard_lock_of_another_process(self) -> None:
         """Remove a `postmaster.pid` that a crash left behind and whose pid by now belongs to some other program.
 
-        PostgreSQL would take that program for a server on the same data. When no process has the pid it removes
-        the file itself.
+        PostgreSQL would take that program for a server on the same data, and so it would its own predecessor, ended
+        but not reaped, as in a container whose first process reaps nobody. When no process has the pid it removes the
+        file itself.
         """
         lock = self._data / "postmaster.pid"
         try:
             pid = int(lock.read_text().splitlines()[0])
             home = psutil.Process(pid).cwd()  # a server's working directory is its data directory
+        except psutil.ZombieProcess:
+            home = ""
         except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
             return
-        if Path(home) == self._data:
+        if home == str(self._data):
             raise EngineError(f"a PostgreSQL server, process {pid}, still runs on {self._data}; stop it first")
         lock.unlink()
 

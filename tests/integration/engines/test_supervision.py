@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -146,3 +148,16 @@ def test_postgres_starts_although_another_program_has_the_pid_that_a_crash_left_
 
     with engines_running(tmp_path, only=frozenset({"postgres"})) as running:
         assert running.statuses()["postgres"].state == "running"
+
+
+def test_postgres_starts_although_nobody_has_reaped_the_one_that_crashed(tmp_path: Path) -> None:
+    with engines_running(tmp_path, only=frozenset({"postgres"})):
+        pass
+    data = tmp_path / "postgres"
+    ended = subprocess.Popen(["true"], user=data.owner() if os.geteuid() == 0 else None)
+    eventually(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, what="a process that has ended")
+    (data / "postmaster.pid").write_text(f"{ended.pid}\n{data}\n")
+
+    with engines_running(tmp_path, only=frozenset({"postgres"})) as running:
+        assert running.statuses()["postgres"].state == "running"
+    ended.wait()
