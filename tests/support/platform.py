@@ -229,10 +229,14 @@ class RunningPlatform:
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
 
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
     def stop(self) -> None:
         """Ctrl-C. Asserts that it ends well and leaves nothing behind."""
         family = self.family()
-        self.process.send_signal(signal.SIGINT)
+        self.interrupt()
         try:
             exit_code = self.process.wait(STOPS_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:
