@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping
 
@@ -17,8 +18,9 @@ from tests.load.http_client import HttpClient
 from tests.load.samples import Summary
 
 INDEX = TOPIC = "bench"
-PAUSE_SECONDS = 0.03  # so that samples fall on all phases of refreshes and polls
 ARRIVES_WITHIN_SECONDS = 10.0
+
+_moments = random.Random(1)
 
 
 async def index_to_hit(url: str, samples: int) -> Summary:
@@ -34,7 +36,7 @@ async def index_to_hit(url: str, samples: int) -> Summary:
             while not (await client.expect(200, "POST", f"/{INDEX}/_search", query)).json()["hits"]["hits"]:
                 await asyncio.sleep(0.002)
             timings.append(time.perf_counter() - started)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(_pause())
         await client.expect(200, "DELETE", f"/{INDEX}")
     return Summary.of(timings)
 
@@ -49,7 +51,7 @@ async def ping_to_pong(url: str, headers: Mapping[str, str], samples: int) -> Su
             await socket.send(ping)
             await socket.recv()
             timings.append(time.perf_counter() - started)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(_pause())
     return Summary.of(timings[1:])
 
 
@@ -80,7 +82,12 @@ def _produce_to_consume(bootstrap_servers: str, samples: int) -> Summary:
             if message is None or message.error() is not None:
                 raise RuntimeError(f"Kafka gave no message: {message and message.error()}")
             timings.append(time.perf_counter() - started)
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(_pause())
     finally:
         consumer.close()
     return Summary.of(timings[1:])
+
+
+def _pause() -> float:
+    """Seconds between samples: random ones, for regular ones could keep step with a refresh or a poll."""
+    return _moments.uniform(0.0, 0.15)
