@@ -27,7 +27,9 @@ def eventually(probe: Callable[[], T], *, within: float = 10.0, every: float = 0
         except Exception as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what or getattr(probe, '__name__', 'condition')} not within {within} s; last: {last!r}")
+            raise AssertionError(
+                f"{what or getattr(probe, '__name__', 'condition')} not within {within} s; last: {last!r}"
+            )
         time.sleep(every)
 
 
@@ -46,5 +48,7 @@ async def eventually_async(
         except Exception as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what or getattr(probe, '__name__', 'condition')} not within {within} s; last: {last!r}")
+            raise AssertionError(
+                f"{what or getattr(probe, '__name__', 'condition')} not within {within} s; last: {last!r}"
+            )
         await asyncio.sleep(every)
