@@ -1,0 +1,240 @@
+"""Every function of the template: it loads with what Lambda gives it, and takes the events that are kept for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import time
+import tomllib
+from datetime import timedelta
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from eventsplatform.clock import rfc3339, utc_now
+from local.application import Function
+from local.platform import aws_client
+from local.workers.variables import module_path
+from tests.contract.test_imports import imported_by
+from tests.support.application import ROOT, template_application
+from tests.support.platform import Account, RunningPlatform
+
+FUNCTIONS = {
+    function.code.relative_to(ROOT / "functions"): function for function in template_application().functions.values()
+}
+SAMPLES = sorted((ROOT / "events").rglob("*.json"))
+
+# What Lambda's Python runtime has of its own: https://docs.aws.amazon.com/lambda/latest/dg/lambda-python.html
+RUNTIME = {"boto3"}
+
+
+def name_of(sample: Path) -> str:
+    return str(sample.relative_to(ROOT / "events").with_suffix(""))
+
+
+def test_every_function_has_a_sample_event_and_every_sample_a_function() -> None:
+    sampled = {sample.parent.relative_to(ROOT / "events") for sample in SAMPLES}
+
+    assert sampled == set(FUNCTIONS)
+
+
+def test_every_function_directory_is_in_the_template() -> None:
+    directories = {module.parent.relative_to(ROOT / "functions") for module in (ROOT / "functions").rglob("app.py")}
+
+    assert directories == set(FUNCTIONS)
+
+
+def test_a_function_is_named_after_its_directory() -> None:
+    for directory, function in FUNCTIONS.items():
+        assert function.name == "".join(part.capitalize() for part in directory.name.split("_")) + "Function"
+
+
+# With what Lambda gives it ----------------------------------------------------------------------
+
+LOAD = textwrap.dedent(
+    """
+    import importlib.abc, importlib.util, json, re, sys
+    from importlib.metadata import packages_distributions
+
+    path, deployed, functions = json.loads(sys.argv[1])
+    sys.path[:] = path + [entry for entry in sys.path if entry]
+    owners = packages_distributions()
+
+    class OnlyWhatIsDeployed(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            names = {re.sub("[-_.]+", "-", owner).lower() for owner in owners.get(name.partition(".")[0], [])}
+            if names and not names & set(deployed):
+                raise ModuleNotFoundError(f"No module named {name!r}: it is not deployed", name=name)
+
+    sys.meta_path.insert(0, OnlyWhatIsDeployed())
+    for name, file, handler in functions:
+        spec = importlib.util.spec_from_file_location(name, file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert callable(getattr(module, handler)), name
+    """
+)
+
+
+def load(functions: list[Function]) -> subprocess.CompletedProcess[str]:
+    """Load functions in a process that has their layers and of the installed packages those that are deployed.
+
+    Each function's own directory is left out, for all of them have an `app`.
+    """
+    layers = {str(directory) for function in functions for directory in module_path(function)[1:]}
+    path = [*sorted(layers), sysconfig.get_path("purelib")]
+    modules = [(f.name, str(f.code / "app.py"), f.handler.rpartition(".")[2]) for f in functions]
+    argument = json.dumps([path, sorted(deployed_distributions()), modules])
+    # Isolated and without `site`, so that the checkout's editable installation is not there either.
+    command = [sys.executable, "-I", "-S", "-c", LOAD, argument]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/")
+
+
+def test_every_function_loads_with_its_layers_alone() -> None:
+    loaded = load(list(FUNCTIONS.values()))
+
+    assert loaded.returncode == 0, loaded.stderr
+
+
+@pytest.mark.parametrize("undeployed", ["httpx", "local.engines", "moto"])
+def test_a_function_that_imports_what_is_not_deployed_is_caught(tmp_path: Path, undeployed: str) -> None:
+    """The control: all of these are installed here, for the local platform."""
+    (tmp_path / "app.py").write_text(f"import {undeployed}\nhandler = print\n")
+    function = Function("CheatingFunction", "app.handler", tmp_path, layers=next(iter(FUNCTIONS.values())).layers)
+
+    loaded = load([function])
+
+    assert "ModuleNotFoundError" in loaded.stderr
+
+
+def test_the_core_imports_only_what_is_deployed() -> None:
+    """Wherever an import stands: most adapters import their client on first use."""
+    owners = packages_distributions()
+    core = ROOT / "layers" / "core" / "eventsplatform"
+    imported = {name.partition(".")[0] for module in core.rglob("*.py") for name in imported_by(module)}
+    foreign = imported - sys.stdlib_module_names - {"eventsplatform"}
+
+    undeployed = [
+        name for name in foreign if not {canonicalize_name(o) for o in owners[name]} & deployed_distributions()
+    ]
+
+    assert undeployed == []
+
+
+@cache
+def deployed_distributions() -> set[str]:
+    """The project's runtime dependencies and all that they need, as the dependencies layer has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: set[str] = set()
+    waiting = [Requirement(text) for text in [*project["dependencies"], *RUNTIME]]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        extras = requirement.extras or {""}
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if name in found and not requirement.extras:
+            continue
+        found.add(name)
+        try:
+            needed = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue
+        for text in needed:
+            each = Requirement(text)
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+                waiting.append(Requirement(text.partition(";")[0]))
+    return found
+
+
+# On the whole platform --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def values(platform: RunningPlatform) -> dict[str, str]:
+    """What the placeholders of sample events stand for."""
+    ada = platform.sign_up()
+    starts_at = utc_now() + timedelta(days=30)
+    return {
+        "user_id": str(ada.id),
+        "email": ada.email,
+        "access_token": ada.access_token,
+        "event_id": str(platform.create_event(ada)["id"]),
+        "starts_at": rfc3339(starts_at),
+        "ends_at": rfc3339(starts_at + timedelta(hours=3)),
+    }
+
+
+@pytest.fixture
+def fresh(platform: RunningPlatform, values: dict[str, str]) -> dict[str, str]:
+    """Those that a function uses up."""
+    ada = Account(int(values["user_id"]), values["email"], values["access_token"])
+    draft = platform.create_event(ada, published=False)
+    return {"draft_id": str(draft["id"]), "new_email": f"new-{time.time_ns()}@example.org"}
+
+
+def invoke(platform: RunningPlatform, function: Function, event: str) -> dict[str, Any]:
+    """Through Lambda's API: the answer, with `FunctionError` when the function raised."""
+    client = aws_client("lambda", platform.endpoints["aws"])
+    answer = client.invoke(FunctionName=function.name, Payload=event.encode())
+    return {"result": json.loads(answer["Payload"].read()), "error": answer.get("FunctionError")}
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=name_of)
+def test_a_function_takes_its_sample_event(
+    platform: RunningPlatform, values: dict[str, str], fresh: dict[str, str], sample: Path
+) -> None:
+    function = FUNCTIONS[sample.parent.relative_to(ROOT / "events")]
+    known = {**values, **fresh}
+    event = re.sub(r"\$\{(\w+)\}", lambda placeholder: known[placeholder[1]], sample.read_text())
+    expected = "refused" if sample.name.startswith("refused-") else "taken"
+
+    answer = invoke(platform, function, event)
+
+    assert outcome(json.loads(event), answer) == expected, answer
+
+
+def outcome(event: dict[str, Any], answer: dict[str, Any]) -> str:
+    """`taken` or `refused`; anything else is said in the words of the failed assertion."""
+    result = answer["result"]
+    if "httpMethod" in event and event.get("type") != "REQUEST":
+        assert answer["error"] is None, result
+        assert set(result) >= {"statusCode", "headers", "body", "isBase64Encoded"}
+        assert result["statusCode"] < 500, result["body"]
+        return "taken" if result["statusCode"] < 400 else "refused"
+    if "connectionId" in event.get("requestContext", {}) and event.get("type") != "REQUEST":
+        assert answer["error"] is None, result
+        assert result["statusCode"] == 200
+        reply = json.loads(result.get("body") or "{}")
+        assert reply.get("code") != "internal_error"
+        return "refused" if reply.get("type") == "error" else "taken"
+    if "records" in event:
+        assert answer["error"] is None, result
+        return "taken" if result == {"batchItemFailures": []} else f"failed: {result}"
+    if answer["error"] is None:
+        return "taken"
+    assert result["errorType"] in {"Unauthorized", "NotFoundError"}, result
+    return "refused"
+
+
+def test_every_sample_of_a_rest_function_is_a_request_to_its_route() -> None:
+    api = template_application().rest_api
+    assert api is not None
+    routes = {route.function: route for route in api.routes}
+    for sample in SAMPLES:
+        event = json.loads(sample.read_text())
+        route = routes.get(FUNCTIONS[sample.parent.relative_to(ROOT / "events")].name)
+        if route is not None:
+            assert (event["httpMethod"], event["resource"]) == (route.method, route.path), name_of(sample)
+            pattern = re.sub(r"\{\w+\}", "[^/]+", route.path)
+            assert re.fullmatch(pattern, event["path"]), name_of(sample)
+            assert bool(route.authorizer) == ("authorizer" in event["requestContext"]), name_of(sample)
