@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 
@@ -25,6 +26,14 @@ class PortInUseError(OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """uvicorn logs text frames that are not UTF-8 as errors of its own; it has closed those connections with 1007."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError))
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_ours)
 
 
 class _Server(uvicorn.Server):
