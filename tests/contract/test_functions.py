@@ -20,7 +20,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from eventsplatform.adapters import aws, websocket
+from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
+from eventsplatform.adapters.websocket import WebSocketGateway
 from eventsplatform.clock import rfc3339, utc_now
+from eventsplatform.config import WebSocketSettings
 from local.application import Function
 from local.platform import aws_client
 from local.workers.variables import module_path
@@ -201,6 +205,26 @@ def test_a_function_takes_its_sample_event(
     answer = invoke(platform, function, event)
 
     assert outcome(json.loads(event), answer) == expected, answer
+
+
+def test_a_called_function_tells_its_caller_which_error_it_was(
+    platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws, "client", lambda service, **_: aws_client(service, platform.endpoints["aws"]))
+
+    with pytest.raises(FunctionCallError) as failed:
+        FunctionClient().invoke("DescribeEventFunction", {"event_id": 2**53})
+
+    assert failed.value.error_type == "NotFoundError"
+
+
+def test_a_push_to_a_connection_that_is_gone_says_so(
+    platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = platform.endpoints["gateway"]
+    monkeypatch.setattr(websocket, "client", lambda service, **_: aws_client(service, gateway))
+
+    assert not WebSocketGateway(WebSocketSettings(gateway)).post("L0SM9cOFvHcCIhw=", b"{}")
 
 
 def outcome(event: dict[str, Any], answer: dict[str, Any]) -> str:

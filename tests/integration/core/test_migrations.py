@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
 import psycopg
@@ -70,11 +71,8 @@ def test_a_role_reads_and_changes_its_own_schema(migrated_database: str, role: s
         connection.execute(f"DROP TABLE {role}.scratch")
 
 
-@pytest.mark.parametrize("role", SERVICES)
-@pytest.mark.parametrize("other", SERVICES)
+@pytest.mark.parametrize(("role", "other"), list(itertools.permutations(SERVICES, 2)))
 def test_a_role_cannot_touch_another_services_tables(migrated_database: str, role: str, other: str) -> None:
-    if role == other:
-        return
     with connect(migrated_database, role) as connection:
         for statement in (
             f"SELECT FROM {OWN_TABLE[other]}",
@@ -87,11 +85,10 @@ def test_a_role_cannot_touch_another_services_tables(migrated_database: str, rol
             assert isinstance(refused.value, InsufficientPrivilege), statement
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_a_service_appends_to_the_outbox_and_can_do_nothing_else_with_it(migrated_database: str, number: int) -> None:
-    role = SERVICES[number + 1]
+@pytest.mark.parametrize("role", [role for role in SERVICES if role != "messaging"])
+def test_a_service_appends_to_the_outbox_and_can_do_nothing_else_with_it(migrated_database: str, role: str) -> None:
     with connect(migrated_database, role) as connection:
-        connection.execute(OUTBOX_ROW, (number,))
+        connection.execute(OUTBOX_ROW, (SERVICES.index(role),))
         for statement in (
             "SELECT FROM messaging.outbox",
             "UPDATE messaging.outbox SET published_at = now()",

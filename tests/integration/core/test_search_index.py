@@ -258,12 +258,10 @@ def test_a_page_behind_ten_thousand_hits_costs_a_page(search: EventSearch) -> No
     assert titles(find(search, cursor=position)) == ["Behind"]
 
 
-@pytest.mark.parametrize("cursor", ["", "x", encode_cursor(["relevance", 20]), encode_cursor(["date", "x", 1])])
+@pytest.mark.parametrize("cursor", ["x", encode_cursor(["relevance", 20]), encode_cursor(["date", "x", 1])])
 def test_a_foreign_cursor_is_refused(search: EventSearch, cursor: str) -> None:
     index(search, event())
-    if not cursor:
-        assert find(search, cursor=cursor).total == 1
-        return
+
     with pytest.raises(InvalidInputError):
         find(search, cursor=cursor)
 

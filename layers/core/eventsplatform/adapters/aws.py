@@ -10,6 +10,7 @@ from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import logger
 
 CONNECT_TIMEOUT_SECONDS = 2.0
+SECRETS_MAX_AGE_SECONDS = 300
 
 # Errors of a called function that trying again may cure, and Lambda's own when it has no room.
 _UNAVAILABLE_ERRORS = frozenset({"DependencyUnavailableError", "Sandbox.Timedout", "Runtime.ExitError"})
@@ -37,8 +38,7 @@ def _session(boto3: Any) -> Any:
 class SecretStore:
     """Secrets Manager, read through Powertools' cache so that a warm function asks once in five minutes."""
 
-    def __init__(self, max_age_seconds: int = 300) -> None:
-        self._max_age_seconds = max_age_seconds
+    def __init__(self) -> None:
         self._last_known: dict[str, dict[str, Any]] = {}
 
     def get_json(self, name: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class SecretStore:
 
         provider = _secrets_provider(SecretsProvider)
         try:
-            self._last_known[name] = json.loads(provider.get(name, max_age=self._max_age_seconds))
+            self._last_known[name] = json.loads(provider.get(name, max_age=SECRETS_MAX_AGE_SECONDS))
         except GetParameterError as error:
             logger.warning("a secret could not be read", extra={"secret": name, "error": str(error)})
             if name not in self._last_known:
