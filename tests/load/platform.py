@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 
+from eventsplatform.search.index import INDEX
 from tests.load.run import Run
 from tests.support.platform import (
     ROOT,
@@ -66,7 +68,7 @@ def demo_platform(run: Run) -> Iterator[RunningPlatform]:
 
 
 def wait_until_idle(platform: RunningPlatform) -> float:
-    """Wait until the platform has come to rest: its outbox is empty and it takes next to no processor time.
+    """Wait until the platform has come to rest: all is published and indexed, and it takes next to no processor time.
 
     Returns the cores it then takes. Raises AssertionError when it does not come to rest.
     """
@@ -74,14 +76,14 @@ def wait_until_idle(platform: RunningPlatform) -> float:
 
     def idle() -> bool:
         nonlocal usage
+        if not _caught_up(platform):
+            return False
         before, began = _cpu_seconds(platform), time.monotonic()
         time.sleep(IDLE_FOR_SECONDS)
         usage = (_cpu_seconds(platform) - before) / (time.monotonic() - began)
-        return usage < IDLE_CORES and not platform.sql(
-            "SELECT FROM messaging.outbox WHERE published_at IS NULL LIMIT 1"
-        )
+        return usage < IDLE_CORES
 
-    eventually(idle, within=IDLE_WITHIN_SECONDS, what="a platform at rest")
+    eventually(idle, within=IDLE_WITHIN_SECONDS, every=0.2, what="a platform at rest")
     return usage
 
 
@@ -98,6 +100,19 @@ def memory_mb(platform: RunningPlatform) -> float:
 
 def _ready_or_ended(platform: RunningPlatform) -> bool:
     return platform.process.poll() is not None or "is ready after" in platform.output
+
+
+def _caught_up(platform: RunningPlatform) -> bool:
+    """Whether Kafka has had every change and the search index, which is made anew at each start, has every event."""
+    (counts,) = platform.sql(
+        """
+        SELECT (SELECT count(*) FROM messaging.outbox WHERE published_at IS NULL) AS pending,
+               (SELECT count(*) FROM catalog.events WHERE status <> 'draft') AS events
+        """
+    )
+    answer = httpx.get(f"{platform.endpoints['opensearch']}/{INDEX}/_count", trust_env=False)
+    indexed = answer.json()["count"] if answer.status_code == 200 else 0
+    return bool(counts["pending"] == 0 and indexed == counts["events"])
 
 
 def _cpu_seconds(platform: RunningPlatform) -> float:
