@@ -23,8 +23,9 @@ FUNCTIONS_MAY_IMPORT = {"eventsplatform", "fastapi", "pydantic"}
 def lint_imports(directory: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
     """Check the packages that `directory` has, and for the rest those of the checkout."""
     chosen = [argument for contract in contracts for argument in ("--contract", contract)]
-    command = [Path(sys.executable).with_name("lint-imports"), "--config", ROOT / ".importlinter", "--no-cache"]
-    return subprocess.run([*command, *chosen], cwd=directory, capture_output=True, text=True, timeout=120)
+    tool = str(Path(sys.executable).with_name("lint-imports"))
+    command = [tool, "--config", str(ROOT / ".importlinter"), "--no-cache", *chosen]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
 
 
 def test_the_import_rules_are_kept() -> None:
