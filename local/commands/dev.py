@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from local.commands.demo import StoppedError, load_when_empty
 from local.commands.endpoints import STATE
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return uvloop.run(_run(options))
     except (EngineError, TemplateError, PortInUseError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True, markup=True)
+        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True, markup=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -54,18 +55,19 @@ async def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     settings = PlatformSettings(root=template_directory(), state=options.state.resolve(), port=options.port)
-    starting = asyncio.create_task(_serve(settings, options, began, stop))
+    started = asyncio.Event()
+    serving = asyncio.create_task(_serve(settings, options, began, started, stop))
     stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
+    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
         console.print("\nStopping")
-        if not await _finished(starting, within=20):
-            starting.cancel()
-            await asyncio.wait([starting])
+        if not started.is_set() or not await _finished(serving, within=20):
+            serving.cancel()
+            await asyncio.wait([serving])
     stopped.cancel()
-    if starting.cancelled():
+    if serving.cancelled():
         return 130
-    starting.result()
+    serving.result()
     return 0
 
 
@@ -74,8 +76,11 @@ async def _finished(task: asyncio.Task[None], *, within: float) -> bool:
     return task.done()
 
 
-async def _serve(settings: PlatformSettings, options: argparse.Namespace, began: float, stop: asyncio.Event) -> None:
+async def _serve(
+    settings: PlatformSettings, options: argparse.Namespace, began: float, started: asyncio.Event, stop: asyncio.Event
+) -> None:
     async with running(settings, engine_event=_print_engine_event, say=_print) as platform:
+        started.set()
         if not options.no_demo:
             await _load_demo(platform, stop)
         if not stop.is_set():
@@ -94,7 +99,7 @@ async def _load_demo(platform: Platform, stop: asyncio.Event) -> None:
 
 
 def _print(text: str) -> None:
-    console.print(f"  [dim]{text}[/dim]", soft_wrap=True)
+    console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
 
 
 def _print_engine_event(event: EngineEvent) -> None:
@@ -104,11 +109,11 @@ def _print_engine_event(event: EngineEvent) -> None:
         case "external":
             console.print(f"  [green]✓[/green] {event.engine:<12} {event.address}  [dim]as the environment says[/dim]")
         case "died":
-            console.print(f"  [red]✗[/red] {event.engine} died: {event.detail}", soft_wrap=True)
+            console.print(f"  [red]✗[/red] {event.engine} died: {escape(event.detail)}", soft_wrap=True)
         case "restarted":
             console.print(f"  [green]✓[/green] {event.engine:<12} is back")
         case "failed":
-            console.print(f"  [red]✗[/red] {event.engine} does not stay up: {event.detail}", soft_wrap=True)
+            console.print(f"  [red]✗[/red] {event.engine} does not stay up: {escape(event.detail)}", soft_wrap=True)
 
 
 def _print_addresses(platform: Platform, seconds: float) -> None:
