@@ -229,6 +229,14 @@ class RunningPlatform:
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
 
+    def memory_mb(self) -> float:
+        """What all its processes take: the sum of their PSS, in which a page that several share counts once."""
+        total = 0
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+        return total / 1e6
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
