@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -287,9 +287,19 @@ def _extras(settings: PlatformSettings, metrics: EmfMetrics) -> dict[str, AsgiAp
 
 
 def _openapi(root: Path) -> bytes:
+    """The document of the API as it is now: made once, and again when what it describes has changed."""
+    sources = [
+        root / "template.yaml",
+        *(path for part in ("functions", "layers") for path in (root / part).rglob("*.py")),
+    ]
+    return _make_openapi(root, max(path.stat().st_mtime for path in sources))
+
+
+@lru_cache(maxsize=1)
+def _make_openapi(root: Path, _changed_at: float) -> bytes:
     """Made in a process of its own: it loads every function, which this one must not keep."""
     command = [sys.executable, "-m", "local", "openapi"]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=30).stdout
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=60).stdout
 
 
 async def _follow_template(platform: Platform, say: Callable[[str], None]) -> None:
