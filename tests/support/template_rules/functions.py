@@ -42,6 +42,7 @@ FUNCTION_KEY_ORDER = (
 
 _ASYNCHRONOUS = {"Schedule", "ScheduleV2", "EventBridgeRule", "CloudWatchEvent", "SNS", "S3"}
 _SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSPHRASE|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|(^|_)KEYS?(_|$)")
+_GRANTED_ROLE = re.compile(r"\$\{Data\.Outputs\.DatabaseUserArn\}/(\$\{[\w.]+\}|\w+|\*)")
 _SECRET_VALUE = re.compile(
     r"\{\{resolve:(secretsmanager|ssm-secure)"  # would stand in the function's configuration, readable
     r"|://[^/@\s:]*:[^/@\s]+@"  # a password in an address
@@ -117,16 +118,19 @@ def functions_connect_as_their_own_service(templates: Templates, *, excused: Map
     """`DATABASE_ROLE` is the service's, and the one role that the policy allows."""
     strangers = set()
     for function in templates.written(SERVERLESS):
-        role = (function.properties.get("Environment") or {}).get("Variables", {}).get("DATABASE_ROLE")
-        granted = set(
-            re.findall(r"\$\{Data\.Outputs\.DatabaseUserArn\}/(\w+|\*)", str(function.properties.get("Policies")))
-        )
+        role = _role((function.properties.get("Environment") or {}).get("Variables", {}).get("DATABASE_ROLE"))
+        granted = set(_GRANTED_ROLE.findall(str(function.properties.get("Policies"))))
         if granted != ({role} if role else set()):
             yield f"{function.name}: connects as {role}, and may connect as {', '.join(sorted(granted)) or 'nobody'}"
         if role and role != _service(function):
             strangers.add(function.name)
     yield from (f"{name}: connects with the role of another service" for name in strangers - excused.keys())
     yield from _unneeded(excused, strangers)
+
+
+def _role(value: Any) -> str | None:
+    """A role's name, or for one that a nested stack names the `${…}` that a policy would refer to it by."""
+    return "${%s}" % ".".join(value["Fn::GetAtt"]) if isinstance(value, dict) else value
 
 
 def declarations_have_one_order(templates: Templates) -> Iterator[str]:
