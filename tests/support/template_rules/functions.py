@@ -130,7 +130,7 @@ def functions_connect_as_their_own_service(templates: Templates, *, excused: Map
 
 def _role(value: Any) -> str | None:
     """A role's name, or for one that a nested stack names the `${…}` that a policy would refer to it by."""
-    return "${%s}" % ".".join(value["Fn::GetAtt"]) if isinstance(value, dict) else value
+    return f"${{{'.'.join(value['Fn::GetAtt'])}}}" if isinstance(value, dict) else value
 
 
 def declarations_have_one_order(templates: Templates) -> Iterator[str]:
