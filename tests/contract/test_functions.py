@@ -10,6 +10,7 @@ import sysconfig
 import textwrap
 import time
 import tomllib
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -30,7 +31,7 @@ from local.platform import aws_client
 from local.workers.variables import module_path
 from tests.contract.test_imports import imported_by
 from tests.support.application import ROOT, template_application
-from tests.support.platform import Account, RunningPlatform
+from tests.support.platform import Account, RunningPlatform, platform_running
 
 FUNCTIONS = {
     function.code.relative_to(ROOT / "functions"): function for function in template_application().functions.values()
@@ -161,6 +162,13 @@ def deployed_distributions() -> set[str]:
 
 
 # On the whole platform --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A platform of its own: the samples tell of events that no database has, which others would stumble over."""
+    with platform_running(tmp_path_factory.mktemp("samples")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
