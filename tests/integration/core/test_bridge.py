@@ -17,6 +17,7 @@ from eventsplatform.messaging.bridge import DOMAINS, STREAM, NatsBridge
 from eventsplatform.messaging.envelope import Message
 from local.engines import Endpoints
 from tests.support.engines import RunningEngines, engines_running
+from tests.support.killing import engine_killed
 from tests.support.lambda_events import message
 from tests.support.polling import eventually
 from tests.support.round_trips import counting_proxy
@@ -144,7 +145,6 @@ def test_a_killed_server_stops_the_batch_and_takes_all_of_it_when_it_is_back(mor
     subject = str(next(numbers))
     batch = [new("events.updated", subject=subject, sequence=version) for version in range(1, 51)]
     assert bridge.publish(batch[:10]) == 10
-    mortal.kill("nats")
 
     def publish_all() -> bool:
         """As the event source mapping does: what was not reported as done is delivered again."""
@@ -153,7 +153,8 @@ def test_a_killed_server_stops_the_batch_and_takes_all_of_it_when_it_is_back(mor
         except DependencyUnavailableError:
             return False
 
-    eventually(publish_all, within=60, what="the whole batch")
+    with engine_killed(mortal, "nats"):
+        eventually(publish_all, within=60, what="the whole batch")
 
     sequences = [found.message.sequence for found in stored(url, f"events.updated.{subject}")]
     assert sequences == list(range(1, 51))

@@ -14,6 +14,7 @@ from eventsplatform.operations.migrate import migrate
 from local.engines.ports import choose_ports
 from tests.support.database import administrator
 from tests.support.engines import RunningEngines, engines_running
+from tests.support.killing import engine_killed
 from tests.support.polling import eventually
 from tests.support.round_trips import counting_proxy
 
@@ -180,9 +181,9 @@ def test_a_killed_server_is_unavailable_and_works_again_when_it_is_back(mortal: 
 
     asking = threading.Thread(target=ask)
     asking.start()
-    mortal.kill("postgres")
     try:
-        eventually(lambda: False in outcomes and outcomes[-1], within=60, what="down and up again")
+        with engine_killed(mortal, "postgres"):
+            eventually(lambda: False in outcomes and outcomes[-1], within=60, what="down and up again")
     finally:
         stop.set()
         asking.join()

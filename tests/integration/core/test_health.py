@@ -10,6 +10,7 @@ from eventsplatform.operations.wiring import FACTORIES
 from local.engines import Endpoints
 from tests.support.core_environment import core_environment
 from tests.support.engines import RunningEngines, engines_running
+from tests.support.killing import engine_killed
 from tests.support.polling import eventually
 
 ENGINES = {"postgres": "database", "redis": "redis", "opensearch": "search", "kafka": "kafka", "nats": "nats"}
@@ -33,17 +34,16 @@ def test_a_killed_engine_is_reported_and_so_is_its_return(mortal: RunningEngines
     with core_environment(mortal.endpoints):
         health: Health = FACTORIES[Health]()
         eventually(lambda: unhealthy(health) == set(), within=60, what="all healthy")
-        restarts = mortal.statuses()[engine].restarts
+        before = mortal.statuses()[engine].restarts
 
-        mortal.kill(engine)
-
-        # It may be back before the first look: then at least everything is healthy again.
-        eventually(
-            lambda: unhealthy(health) == {ENGINES[engine]} or mortal.statuses()[engine].restarts > restarts,
-            within=60,
-            every=0,
-            what=f"{engine} reported",
-        )
+        with engine_killed(mortal, engine):
+            # It may be back before the first look: then at least everything is healthy again.
+            eventually(
+                lambda: unhealthy(health) == {ENGINES[engine]} or mortal.statuses()[engine].restarts > before,
+                within=60,
+                every=0,
+                what=f"{engine} reported",
+            )
         eventually(lambda: health.check().status == "healthy", within=60, what="all healthy again")
 
 

@@ -16,6 +16,7 @@ from local.engines import Endpoints
 from tests.support.core_environment import core_environment
 from tests.support.database import caller
 from tests.support.engines import RunningEngines, engines_running
+from tests.support.killing import engine_killed
 from tests.support.lambda_events import message
 from tests.support.polling import eventually
 
@@ -327,20 +328,11 @@ def test_rooms_are_unavailable_without_redis_and_come_back_with_a_new_epoch(mort
         assert after.epoch != before.epoch
         assert not after.recovered
 
-        restarts = mortal.statuses()["redis"].restarts
-        mortal.kill("redis")
-        eventually(lambda: _unavailable(store, room) or mortal.statuses()["redis"].restarts > restarts, every=0)
+        with engine_killed(mortal, "redis"):
+            pass
 
         eventually(lambda: store.join(room, "c1", None), within=30, what="rooms again")
         assert publish(store, room, "b")[0] > 0
-
-
-def _unavailable(store: RedisRooms, room: Room) -> bool:
-    try:
-        store.join(room, "c1", None)
-    except DependencyUnavailableError:
-        return True
-    return False
 
 
 def test_rooms_are_unavailable_where_no_redis_is() -> None:

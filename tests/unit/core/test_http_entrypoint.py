@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator
@@ -138,6 +139,12 @@ def test_a_sound_request_is_answered() -> None:
     assert json.loads(answer["body"]) == {**THING, "place": None}
     assert answer["headers"]["location"] == "/v1/things/1"
     assert answer["headers"]["content-type"] == "application/json"
+
+
+def test_a_function_that_ran_something_asynchronous_of_its_own_still_answers() -> None:
+    asyncio.run(asyncio.sleep(0))
+
+    assert call("POST", "/v1/things", body=THING)["statusCode"] == 201
 
 
 def test_every_answer_has_the_request_id_and_the_security_headers() -> None:

@@ -6,10 +6,11 @@ authorizer, content-type checks, request ids, response headers, logs, the trace 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -105,6 +106,11 @@ class HttpFunction:
 
         return Depends(maybe_authenticated)
 
+    @cached_property
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        """The adapter runs requests on the thread's event loop, which any `asyncio.run` would take away."""
+        return asyncio.new_event_loop()
+
     def handler(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         started = time.perf_counter()
         request_id = event["requestContext"]["requestId"]
@@ -115,6 +121,7 @@ class HttpFunction:
         )
         try:
             _check_content_type(event)
+            asyncio.set_event_loop(self._event_loop)
             result: dict[str, Any] = self._adapter(event, context)
         except UnicodeEncodeError:
             # JSON's escapes can write half a character; the adapter makes bytes of the request.
