@@ -16,6 +16,7 @@ from local.engines.launch import launch
 from local.engines.pids import PidRegistry
 
 READY_WITHIN_SECONDS = 30.0
+CANCEL_EVERY_SECONDS = 0.5
 STOP_WITHIN_SECONDS = 10.0
 PROBE_EVERY_SECONDS = 0.05
 
@@ -53,9 +54,10 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Ask the process to end, insist after a deadline, and wait until it is gone."""
-        if self._watcher:
+        while self._watcher and not self._watcher.done():
+            # More than once: a client library that probes an engine may take a cancellation for its own.
             self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+            await asyncio.wait([self._watcher], timeout=CANCEL_EVERY_SECONDS)
         if self._process:
             _send(self._process, self._engine.stop_signal)
             try:
