@@ -204,6 +204,7 @@ async def running(
             state,
             positions=triggers.kafka_positions,
             relay=partial(triggers.asynchronous.submit, RELAY_FUNCTION, b"{}"),
+            broker=lambda: engines.statuses()["kafka"].pid,
         )
         if "kafka" in begin_empty:
             stack.push_async_callback(refill.settle)

@@ -38,6 +38,7 @@ class _Moment:
     """A time, and how far consumers have to come to have seen everything that was published before it."""
 
     time: datetime
+    broker: int
     least: Mapping[Assignment, int]
 
     def has_passed(self, positions: Positions) -> bool:
@@ -56,7 +57,9 @@ class _Moment:
 
 
 class Refill:
-    """`positions` gives, for each mapping, where it stands, on the event loop; `relay` wakes the outbox relay."""
+    """`positions` gives, for each mapping, where it stands; `relay` wakes the outbox relay; `broker` is the present
+    broker's process id, None while there is none. All three are called on the event loop.
+    """
 
     def __init__(
         self,
@@ -66,12 +69,15 @@ class Refill:
         *,
         positions: Callable[[], Mapping[str, Positions]],
         relay: Callable[[], object],
+        broker: Callable[[], int | None],
     ) -> None:
         self._database_url = database_url
         self._bootstrap_servers = bootstrap_servers
         self._file = state / "watermark.json"
         self._positions = positions
         self._relay = relay
+        self._broker = broker
+        self._filled: int | None = None
 
     async def watch(self) -> None:
         """Move the watermark for as long as the platform runs."""
@@ -89,7 +95,9 @@ class Refill:
 
         Their ids stay, so consumers that have seen one take it for the duplicate it is. Raises psycopg.Error.
         """
+        broker = self._broker()
         count = await asyncio.to_thread(self._mark_unpublished)
+        self._filled = broker
         self._relay()
         return count
 
@@ -104,16 +112,16 @@ class Refill:
     async def _move_watermark(self) -> None:
         """Take the present moment for the watermark as soon as everything published before it has been consumed."""
         moment = await self._present()
-        while moment is not None and not moment.is_over():
+        while moment is not None and moment.broker == self._broker() and not moment.is_over():
             if moment.has_passed(self._all_positions()):
                 self._write(moment.time)
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def _present(self) -> _Moment | None:
-        """None while the database, the broker or a consumer cannot say."""
-        positions = self._positions()
-        if not positions or not all(positions.values()):
+        """None while the database, the broker or a consumer cannot say, or the broker is still to be filled."""
+        broker, positions = self._broker(), self._positions()
+        if broker is None or broker != self._filled or not positions or not all(positions.values()):
             return None
         assignments = list(self._all_positions())
         try:
@@ -121,7 +129,7 @@ class Refill:
             ends = await asyncio.to_thread(self._ends, {assignment.partition for assignment in assignments})
         except (psycopg.Error, KafkaException):
             return None
-        return _Moment(now, {assignment: ends[assignment.partition] for assignment in assignments})
+        return _Moment(now, broker, {assignment: ends[assignment.partition] for assignment in assignments})
 
     def _all_positions(self) -> Positions:
         return {each: offset for mapping in self._positions().values() for each, offset in mapping.items()}

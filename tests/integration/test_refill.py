@@ -1,0 +1,168 @@
+"""What is sent again to a broker that lost its memory: all that may not have been read, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from eventsplatform.adapters.postgres import Database
+from eventsplatform.config import DatabaseSettings
+from eventsplatform.messaging.repository import PostgresRelayStore
+from eventsplatform.operations.migrate import migrate
+from local.refill import Refill
+from local.triggers import ensure_topics
+from local.triggers.kafka import Assignment
+from tests.support.database import administrator
+from tests.support.engines import RunningEngines, engines_running
+from tests.support.polling import eventually
+
+TOPIC = "evp.events.v1"
+SHARD = 3
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngines]:
+    """Engines of this module's own, for the broker is killed."""
+    with engines_running(tmp_path_factory.mktemp("refill"), only=frozenset({"postgres", "kafka"})) as engines:
+        migrate(engines.endpoints.postgres)
+        yield engines
+
+
+class Case:
+    """An outbox with one change that the broker has, and a reader of the partition in which it is."""
+
+    def __init__(self, running: RunningEngines, state: Path) -> None:
+        self.running = running
+        self.topic = f"{TOPIC}.{state.name}"
+        self.assignment = Assignment((self.topic, 0), deque())
+        self.position: int | None = None
+        self.refill = Refill(
+            running.endpoints.postgres,
+            running.endpoints.kafka,
+            state,
+            positions=lambda: {"reader": {self.assignment: self.position}},
+            relay=lambda: None,
+            broker=lambda: running.statuses()["kafka"].pid,
+        )
+        ensure_topics(running.endpoints.kafka, [self.topic], partitions=1)
+        with administrator(running.endpoints.postgres) as connection:
+            connection.execute("TRUNCATE messaging.outbox")
+
+    def publish(self, *versions: int) -> None:
+        """Have the broker acknowledge changes, in one batch, and mark them as a relay does."""
+        producer = Producer({"bootstrap.servers": self.running.endpoints.kafka, "linger.ms": 50})
+        for version in versions:
+            producer.produce(self.topic, str(version).encode(), partition=0)
+        assert producer.flush(10) == 0
+        with administrator(self.running.endpoints.postgres) as connection:
+            for version in versions:
+                connection.execute(
+                    """
+                    INSERT INTO messaging.outbox (shard, aggregate_type, aggregate_id, version, type, partition_key,
+                                                  payload, traceparent, published_at)
+                    VALUES (%s, 'event', 1, %s, 'events.updated', '1', '{}', '', now())
+                    """,
+                    (SHARD, version),
+                )
+
+    def read_up_to(self, offset: int, *, end: int) -> None:
+        self.position, self.assignment.high_watermark = offset, end
+
+    def settle(self) -> None:
+        asyncio.run(self.refill.settle())
+
+    def republish(self) -> int:
+        return asyncio.run(self.refill.republish())
+
+
+@pytest.fixture
+def case(running: RunningEngines, tmp_path: Path) -> Case:
+    """A broker that has been filled, as far as this one knows."""
+    case = Case(running, tmp_path)
+    assert case.republish() == 0
+    return case
+
+
+def test_what_has_been_read_is_not_sent_again(case: Case) -> None:
+    case.publish(1, 2, 3)
+    case.read_up_to(3, end=3)
+
+    case.settle()
+
+    assert case.republish() == 0
+
+
+def test_what_nobody_has_read_is_sent_again(case: Case) -> None:
+    case.publish(1, 2, 3)
+    case.read_up_to(3, end=3)
+    case.settle()
+    case.publish(4)
+
+    case.settle()
+
+    assert case.republish() == 1
+
+
+def test_a_batch_that_has_been_read_in_part_is_sent_again(case: Case) -> None:
+    """Asked for the end, the broker tells one that lies within the batch."""
+    case.publish(1, 2, 3)
+    case.read_up_to(1, end=3)
+
+    case.settle()
+
+    assert case.republish() == 3
+
+
+def test_without_a_reader_nothing_counts_as_read(case: Case) -> None:
+    case.publish(1)
+    case.read_up_to(1, end=1)
+    case.assignment.live = False
+
+    case.settle()
+
+    assert case.republish() == 1
+
+
+def test_who_stands_at_the_end_of_an_empty_broker_has_not_read_what_the_last_one_had(case: Case) -> None:
+    # Given a change that only the broker has, which dies
+    case.publish(1)
+    restarts = case.running.statuses()["kafka"].restarts
+    case.running.kill("kafka")
+    eventually(lambda: case.running.statuses()["kafka"].restarts > restarts, what="another broker")
+    ensure_topics(case.running.endpoints.kafka, [case.topic], partitions=1)
+
+    # When the reader has joined the next one, in which nothing is yet
+    case.assignment = Assignment((case.topic, 0), deque())
+    case.assignment.high_watermark = 0
+    case.settle()
+
+    # Then the change is sent again; and only then the reader's position says something
+    assert case.republish() == 1
+    case.settle()
+    assert case.republish() == 0
+
+
+def test_a_relay_at_work_does_not_mark_what_the_last_broker_acknowledged(case: Case) -> None:
+    # Given a relay that has sent a change and not yet marked it
+    database = Database(DatabaseSettings(case.running.endpoints.postgres, "messaging", False))
+    store = PostgresRelayStore(database)
+    case.publish(1)
+    assert case.republish() == 1
+    fence = store.acquire_lease(SHARD, uuid.uuid4(), 30)
+    assert fence is not None
+    (change,) = store.pending(SHARD, 10)
+
+    # When the broker is filled again before it does
+    case.republish()
+
+    # Then the change stays pending, for the next relay, which need not wait
+    assert store.mark_published(SHARD, fence, [change.id]) is False
+    assert store.acquire_lease(SHARD, uuid.uuid4(), 30) is not None
+    assert [each.id for each in store.pending(SHARD, 10)] == [change.id]
+    database.close()
