@@ -267,9 +267,10 @@ def test_tokens_and_state_machines_outlive_the_control_plane(platform: RunningPl
 
     # Then nobody notices: the same keys sign new tokens, and the state machines are there again
     assert running.answers.keys() <= {200, 201}, running.failures
-    assert eventually(lambda: secrets.get_secret_value(SecretId="JwtKeys")["SecretString"]) == keys
-    names = eventually(lambda: {each["name"] for each in steps.list_state_machines()["stateMachines"]})
-    assert "RebuildSearch" in names
+    kept = eventually(lambda: secrets.get_secret_value(SecretId="JwtKeys")["SecretString"], within=30, what="the keys")
+    assert kept == keys
+    machines = eventually(lambda: steps.list_state_machines()["stateMachines"], within=30, what="state machines")
+    assert "RebuildSearch" in {machine["name"] for machine in machines}
     newcomer = platform.log_in(people[0].id, people[0].email)
     assert platform.create_event(newcomer)["organizer"]["id"] == people[0].id
 
