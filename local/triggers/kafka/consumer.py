@@ -152,7 +152,7 @@ class ConsumerThread:
             "heartbeat.interval.ms": 1500,
             "fetch.min.bytes": 1,
             "fetch.wait.max.ms": FETCH_WAIT_MS,
-            "queued.max.messages.kbytes": 8192,
+            "queued.max.messages.kbytes": 1024,
             "topic.metadata.refresh.interval.ms": 2000,  # how soon a new topic or partition is seen
             "reconnect.backoff.ms": 100,
             "reconnect.backoff.max.ms": 1000,

@@ -38,8 +38,8 @@ from local.workers import FunctionNotFoundError, Invocation, TooManyRequestsErro
 RETRIES_WITH_DESTINATION = 10
 
 # A partition's records in memory: above the first nothing more is fetched, below the second it is again.
-PAUSE_ABOVE_RECORDS = 2000
-RESUME_BELOW_RECORDS = 500
+PAUSE_ABOVE_RECORDS = 500
+RESUME_BELOW_RECORDS = 200
 
 logger = logging.getLogger(__name__)
 
