@@ -59,7 +59,9 @@ class PostgresCatalog:
             row = self._connection.execute(_ADD_EVENT, _values(event, organizer_id)).fetchone()
         except ForeignKeyViolation as error:
             raise _REFERENCES[error.diag.constraint_name or ""] from error
-        assert row is not None
+        if row is None:
+            # The organiser became known while the statement ran: late for its snapshot, in time for the foreign key.
+            raise UnknownOrganizerError
         return _event(row)
 
     def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:
