@@ -13,6 +13,7 @@ import psycopg
 from local.engines import NAMES
 from local.engines.pids import CLOCK_TOLERANCE_SECONDS, Identity, PidRegistry
 from tests.support.engines import engines_running
+from tests.support.platform import has_ended
 from tests.support.polling import eventually
 
 PLATFORM = """
@@ -53,13 +54,6 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def has_ended(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True  # between the two questions
 
 
 def test_all_engines_end_with_a_platform_that_is_killed_and_the_next_has_its_data_and_ports(tmp_path: Path) -> None:
