@@ -24,12 +24,16 @@ Log = Callable[[str, bytes], None]
 
 @dataclass(eq=False)
 class Request:
-    """An invocation on its way to an environment; `answer` is what its caller waits for."""
+    """An invocation on its way to an environment; `answer` is what its caller waits for.
+
+    `submitted_at` is in the event loop's time.
+    """
 
     payload: bytes
     trace_id: str
     client_context: str | None
     answer: asyncio.Future[Invocation]
+    submitted_at: float
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

@@ -19,6 +19,10 @@ from local.workers.environment import (
 )
 from local.workers.invocation import TooManyRequestsError, WorkersStoppedError
 
+# How long a request waits for one of the busy environments before another is started for it. Lambda starts one at
+# once; on one machine most invocations are over long before a start would be, and every environment costs memory.
+PATIENCE_SECONDS = 0.01
+
 Launch = Callable[[Function, EnvironmentListener], ExecutionEnvironment]
 
 
@@ -65,6 +69,7 @@ class Pool:
         self._waiting: deque[Request] = deque()
         self._running: dict[ExecutionEnvironment, Request] = {}
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._patience_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def submit(self, request: Request) -> None:
@@ -111,8 +116,9 @@ class Pool:
         self._current.clear()
         self._outdated.clear()
         self._idle.clear()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._patience_timer):
+            if timer is not None:
+                timer.cancel()
         for request in unanswered:
             if not request.answer.done():
                 request.answer.set_exception(WorkersStoppedError(f"{self.function.name}: stopped"))
@@ -142,11 +148,25 @@ class Pool:
             request = self._waiting.popleft()
             if not request.answer.cancelled():
                 self._run(self._idle.pop(), request)
-        while len(self._starts) < len(self._waiting) and len(self._current) < self._maximum_environments:
+        while self._starts_wanted() > len(self._starts) and len(self._current) < self._maximum_environments:
             self._start()
         if self._observer is not None:
             environments = len(self._current) + len(self._outdated)
             self._observer.scaled(self.function.name, environments=environments, running=len(self._running))
+
+    def _starts_wanted(self) -> int:
+        """How many waiting requests have not got a busy environment in time; comes back for those that still may."""
+        if self._current.isdisjoint(self._running):
+            return len(self._waiting)
+        now = self._loop.time()
+        overdue = sum(request.submitted_at + PATIENCE_SECONDS <= now for request in self._waiting)
+        if overdue < len(self._waiting) and self._patience_timer is None:
+            self._patience_timer = self._loop.call_later(PATIENCE_SECONDS, self._lose_patience)
+        return overdue
+
+    def _lose_patience(self) -> None:
+        self._patience_timer = None
+        self._dispatch()
 
     def _run(self, environment: ExecutionEnvironment, request: Request, *, seconds: float | None = None) -> None:
         self._running[environment] = request

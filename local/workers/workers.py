@@ -99,11 +99,13 @@ class Workers:
         for header in (trace_id, client_context):
             if header is not None and not header.isprintable():
                 raise ValueError("a trace id and a client context must be printable, on one line")
+        loop = asyncio.get_running_loop()
         request = Request(
             payload=payload or b"{}",
             trace_id=trace_id or _new_trace_id(),
             client_context=client_context,
-            answer=asyncio.get_running_loop().create_future(),
+            answer=loop.create_future(),
+            submitted_at=loop.time(),
         )
         pool.submit(request)
         return await request.answer
