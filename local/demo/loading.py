@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NoReturn, TypeVar
 
 from eventsplatform.adapters.postgres import Connection, Database
@@ -151,7 +151,17 @@ def _register(services: _Services, wish: _Wish) -> Registration:
 
 def _caller(user: User) -> Caller:
     """A user as the authorizer would pass them on, were they signed in."""
-    return Caller(user.id, user.email, user.role, frozenset(user.permissions), token_id="demo")  # noqa: S106
+    return Caller(
+        user_id=user.id,
+        email=user.email,
+        role=user.role,
+        permissions=frozenset(user.permissions),
+        token_id="demo",  # noqa: S106  no token: nothing is signed with it
+        session_id="demo",
+        generation=1,
+        verified=True,
+        expires_at=datetime.max.replace(tzinfo=UTC),
+    )
 
 
 class _Lanes:

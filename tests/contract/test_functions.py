@@ -180,6 +180,7 @@ def values(platform: RunningPlatform) -> dict[str, str]:
         "user_id": str(ada.id),
         "email": ada.email,
         "access_token": ada.access_token,
+        "session_id": ada.claims["sid"],
         "event_id": str(platform.create_event(ada)["id"]),
         "starts_at": rfc3339(starts_at),
         "ends_at": rfc3339(starts_at + timedelta(hours=3)),

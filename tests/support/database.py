@@ -18,7 +18,6 @@ from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import Clock, utc_now
 from eventsplatform.config import DatabaseSettings
-from eventsplatform.identity.caller import Caller
 from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
 from eventsplatform.identity.service import Identity
@@ -29,6 +28,7 @@ from eventsplatform.registrations.model import EventPlaces
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
 from local.engines import Endpoints
+from tests.support.callers import caller
 
 Store = TypeVar("Store")
 
@@ -51,11 +51,6 @@ def administrator(url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """A connection that may see everything, to look behind the services."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
-
-
-def caller(user_id: int, *permissions: str) -> Caller:
-    granted = frozenset(permissions or ("events:read", "events:create", "events:update", "events:delete"))
-    return Caller(user_id, f"user{user_id}@example.org", "user", granted, "token")
 
 
 def event_in(**changes: Any) -> EventIn:

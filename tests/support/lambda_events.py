@@ -97,6 +97,10 @@ def caller_context(user_id: int = 1, permissions: str = "events:create events:re
         "role": "user",
         "permissions": permissions,
         "jti": "token",
+        "sid": "00000000-0000-4000-8000-000000000001",
+        "gen": "1",
+        "verified": "true",
+        "exp": "4102444800",
     }
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import nats
 import psutil
 import psycopg
@@ -60,6 +61,12 @@ class Account:
     @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.access_token}"}
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """What the access token says; whether it is genuine is not looked at."""
+        claims: dict[str, Any] = jwt.decode(self.access_token, options={"verify_signature": False})
+        return claims
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from eventsplatform.clock import utc_now
 from eventsplatform.errors import ConflictError, NotFoundError, UnauthenticatedError
 from eventsplatform.identity.model import Credentials, Session, SignUp, User
 from eventsplatform.identity.tokens import AccessTokenVerifier
-from tests.support.database import AUDIENCE, ISSUER, KEYS, Services, administrator, caller, event_in, services
+from tests.support.callers import caller
+from tests.support.database import AUDIENCE, ISSUER, KEYS, Services, administrator, event_in, services
 
 PASSWORD = "correct horse battery"
 numbers = itertools.count(1)

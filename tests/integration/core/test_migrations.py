@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+import uuid
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -51,6 +53,43 @@ def test_deployments_at_the_same_time_wait_for_each_other(migrated_database: str
 
     assert len(results) == 3
     assert sorted(sum(schema.before is None for schema in result) for result in results) == [0, 0, len(SERVICES)]  # type: ignore[attr-defined]
+
+
+def test_accounts_and_refresh_tokens_of_earlier_releases_are_carried_over(migrated_database: str) -> None:
+    """Up to `identity_0001`, as a platform was before it knew sessions; then the rest."""
+    with administrator(migrated_database) as connection:
+        connection.execute("CREATE DATABASE migrated_with_data")
+    url = migrated_database.rpartition("/")[0] + "/migrated_with_data"
+    migrate(url, revisions={"identity": "identity_0001"})
+    family = uuid.uuid4()
+    with administrator(url) as connection:
+        connection.execute(
+            """
+            INSERT INTO identity.users (email, password_hash, name, role, permissions)
+            VALUES ('ada@example.org', 'x', 'Ada', 'user', '{}')
+            """
+        )
+        connection.execute(
+            """
+            INSERT INTO identity.refresh_tokens (family_id, user_id, token_hash, expires_at)
+            SELECT %s, id, 'x', now() + interval '30 days' FROM identity.users
+            """,
+            (family,),
+        )
+
+    migrate(url)
+
+    with administrator(url) as connection:
+        user = connection.execute("SELECT * FROM identity.users").fetchone()
+        session = connection.execute("SELECT * FROM identity.sessions").fetchone()
+        token = connection.execute("SELECT * FROM identity.refresh_tokens").fetchone()
+    assert user is not None
+    assert session is not None
+    assert token is not None
+    assert (user["status"], user["generation"], user["verified_at"]) == ("active", 1, user["created_at"])
+    assert (session["id"], session["user_id"], session["ended_at"]) == (family, user["id"], None)
+    assert session["expires_at"] - session["created_at"] == timedelta(days=90)
+    assert token["session_id"] == family
 
 
 def test_every_table_belongs_to_the_role_of_its_schema(migrated_database: str) -> None:

@@ -13,7 +13,8 @@ from eventsplatform.errors import ConflictError, DependencyUnavailableError, Inv
 from eventsplatform.identity.model import SignUp
 from eventsplatform.messaging.outbox import Outbox
 from eventsplatform.tracing import continue_trace
-from tests.support.database import Services, administrator, caller, event_in, services
+from tests.support.callers import caller
+from tests.support.database import Services, administrator, event_in, services
 
 ORGANIZER = 11
 

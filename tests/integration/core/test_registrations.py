@@ -16,7 +16,8 @@ from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.registrations.model import EventPlaces, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
-from tests.support.database import SHARDS, Services, administrator, caller, event_in, services
+from tests.support.callers import caller
+from tests.support.database import SHARDS, Services, administrator, event_in, services
 
 ORGANIZER = 21
 

@@ -13,8 +13,8 @@ from eventsplatform.realtime.model import Joined, Position, Room
 from eventsplatform.realtime.rooms import CONNECTION_SECONDS, HISTORY_FRAMES, RedisRooms
 from eventsplatform.realtime.service import Rooms
 from local.engines import Endpoints
+from tests.support.callers import caller
 from tests.support.core_environment import core_environment
-from tests.support.database import caller
 from tests.support.engines import RunningEngines, engines_running
 from tests.support.killing import engine_killed
 from tests.support.lambda_events import message

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.identity.model import Credentials, SignUp
-from tests.support.database import Services, caller, event_in, services
+from tests.support.callers import caller
+from tests.support.database import Services, event_in, services
 from tests.support.round_trips import CountingProxy, counting_proxy
 
 ORGANIZER = 7_001

@@ -145,7 +145,7 @@ def test_anyone_can_sign_in_with_the_documented_password(loaded: tuple[str, Demo
             ]
     finally:
         database.close()
-    hashes = [password_hash for _, password_hash in filter(None, found)]
+    hashes = [password_hash for _, password_hash, _ in filter(None, found)]
     assert len(set(hashes)) == 3
     assert all(Argon2Passwords().matches(password_hash, PASSWORD) for password_hash in hashes)
 

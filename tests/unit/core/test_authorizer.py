@@ -8,9 +8,10 @@ import pytest
 from eventsplatform.entrypoints.authorizer import Unauthorized, authorizer
 from eventsplatform.errors import UnauthenticatedError
 from eventsplatform.identity.caller import Caller
+from tests.support.callers import caller
 from tests.support.lambda_events import Context
 
-ADA = Caller(7, "ada@example.org", "user", frozenset({"events:read", "events:create"}), "t-1")
+ADA = caller(7, "events:read", "events:create")
 EVENT = {
     "type": "REQUEST",
     "methodArn": "arn:aws:execute-api:us-east-1:000000000000:restapi/dev/GET/v1/events/42",

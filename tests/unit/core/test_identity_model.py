@@ -9,6 +9,7 @@ from eventsplatform.errors import ForbiddenError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.identity.model import Credentials, SignUp
 from eventsplatform.identity.passwords import Argon2Passwords
+from tests.support.callers import caller
 
 
 def registration(**changes: Any) -> SignUp:
@@ -82,18 +83,19 @@ def test_nobody_signs_in_to_an_account_that_does_not_exist() -> None:
     assert not passwords.matches("not a hash", "anything")
 
 
-def test_a_caller_survives_the_authorizer_context() -> None:
-    caller = Caller(7, "ada@example.org", "admin", frozenset({"events:read", "users:manage"}), "t-1")
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_caller_survives_the_authorizer_context(verified: bool) -> None:
+    ada = caller(7, "events:read", "users:manage", role="admin", verified=verified)
 
-    context = caller.as_context()
+    context = ada.as_context()
 
-    assert Caller.from_context(context) == caller
+    assert Caller.from_context(context) == ada
     assert all(isinstance(value, str) for value in context.values())
 
 
 def test_a_caller_without_the_permission_is_refused_by_its_name() -> None:
-    caller = Caller(7, "ada@example.org", "user", frozenset({"events:read"}), "t-1")
+    ada = caller(7, "events:read")
 
-    caller.require("events:read")
+    ada.require("events:read")
     with pytest.raises(ForbiddenError, match="users:manage"):
-        caller.require("users:manage")
+        ada.require("users:manage")

@@ -7,7 +7,7 @@ import pytest
 
 from eventsplatform.errors import ForbiddenError, InvalidInputError
 from eventsplatform.realtime.model import Joined, Room, pushes_of
-from tests.support.database import caller
+from tests.support.callers import caller
 
 REGISTRATION: dict[str, Any] = {
     "id": 900,

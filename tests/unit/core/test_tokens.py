@@ -20,12 +20,16 @@ ADA = User(
     name="Ada",
     role="user",
     permissions=["events:read"],
+    status="active",
+    email_verified=True,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
 
 def issue(keys: Mapping[str, str] = KEYS, *, issuer: str = "i", audience: str = "a", clock: Clock = utc_now) -> str:
-    return AccessTokenIssuer(lambda: keys, issuer=issuer, audience=audience, clock=clock).issue(ADA)
+    return AccessTokenIssuer(lambda: keys, issuer=issuer, audience=audience, clock=clock).issue(
+        ADA, session_id="s-1", generation=3
+    )
 
 
 def verifier(keys: Mapping[str, str] = KEYS) -> AccessTokenVerifier:
@@ -57,6 +61,8 @@ def test_a_token_tells_who_is_calling_and_what_they_may_do() -> None:
 
     assert (caller.user_id, caller.email, caller.role) == (7, "ada@example.org", "user")
     assert caller.permissions == {"events:read"}
+    assert (caller.session_id, caller.generation, caller.verified) == ("s-1", 3, True)
+    assert timedelta(0) < caller.expires_at - utc_now() <= LIFETIME
 
 
 def test_two_tokens_of_one_user_have_different_ids() -> None:
@@ -79,6 +85,12 @@ def test_the_forging_of_these_tests_makes_tokens_that_pass_when_nothing_is_diffe
         forged({"sub": "seven"}),
         forged({"sub": 7}),
         forged({"permissions": 5}),
+        forged({"permissions": "events:read"}),
+        forged({"gen": "3"}),
+        forged({"gen": True}),
+        forged({"sid": 1}),
+        forged({"email_verified": "true"}),
+        forged({"exp": 10**18}),
         forged({"exp": "soon"}),
         forged({"nbf": 4_000_000_000}),
         issue()[:-4],
@@ -93,7 +105,10 @@ def test_a_token_that_is_not_exactly_ours_is_refused(token: str) -> None:
     assert refused(token) == "The access token is not valid."
 
 
-@pytest.mark.parametrize("claim", ["sub", "email", "role", "permissions", "iat", "exp", "jti", "iss", "aud"])
+@pytest.mark.parametrize(
+    "claim",
+    ["iss", "aud", "sub", "sid", "gen", "email", "email_verified", "role", "permissions", "iat", "exp", "jti"],
+)
 def test_a_token_without_one_of_its_claims_is_refused(claim: str) -> None:
     assert refused(forged(without=claim)) == "The access token is not valid."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from eventsplatform.errors import ForbiddenError
@@ -11,11 +12,19 @@ from eventsplatform.errors import ForbiddenError
 
 @dataclass(frozen=True)
 class Caller:
+    """`session_id` and `generation` are what revocation goes by: a session may end, and with a new generation of
+    the user all access tokens of earlier ones. `verified` says whether the address was confirmed when the token
+    was issued; `expires_at` is the token's end."""
+
     user_id: int
     email: str
     role: str
     permissions: frozenset[str]
     token_id: str
+    session_id: str
+    generation: int
+    verified: bool
+    expires_at: datetime
 
     def require(self, permission: str) -> None:
         """Raises ForbiddenError, naming the permission, when the caller does not have it."""
@@ -30,6 +39,10 @@ class Caller:
             "role": self.role,
             "permissions": " ".join(sorted(self.permissions)),
             "jti": self.token_id,
+            "sid": self.session_id,
+            "gen": str(self.generation),
+            "verified": "true" if self.verified else "false",
+            "exp": str(int(self.expires_at.timestamp())),
         }
 
     @classmethod
@@ -40,4 +53,8 @@ class Caller:
             role=context["role"],
             permissions=frozenset(context["permissions"].split()),
             token_id=context["jti"],
+            session_id=context["sid"],
+            generation=int(context["gen"]),
+            verified=context["verified"] == "true",
+            expires_at=datetime.fromtimestamp(int(context["exp"]), UTC),
         )

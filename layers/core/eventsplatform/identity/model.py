@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, Sec
 from eventsplatform.fields import ONE_LINE
 
 Role = Literal["user", "moderator", "admin"]
+Status = Literal["active", "suspended", "erased"]
 
 EVENT_PERMISSIONS = ("events:read", "events:create", "events:update", "events:delete")
 
@@ -72,6 +73,8 @@ class User(BaseModel):
     name: str
     role: Role
     permissions: list[str]
+    status: Status
+    email_verified: bool
     created_at: datetime
 
 

@@ -22,7 +22,7 @@ class PostgresIdentity:
                 """
                 INSERT INTO identity.users (email, password_hash, name, role, permissions)
                 VALUES (%s, %s, %s, 'user', %s)
-                RETURNING id, email, name, role, permissions, created_at, version
+                RETURNING id, email, name, role, permissions, status, verified_at, created_at, version
                 """,
                 (sign_up.email, password_hash, sign_up.name, list(ROLE_PERMISSIONS["user"])),
             ).fetchone()
@@ -31,16 +31,16 @@ class PostgresIdentity:
         assert row is not None
         return _user(row), row["version"]
 
-    def find_credentials(self, email: str) -> tuple[User, str] | None:
+    def find_credentials(self, email: str) -> tuple[User, str, int] | None:
         row = self._connection.execute(
             """
-            SELECT id, email, name, role, permissions, created_at, password_hash
+            SELECT id, email, name, role, permissions, status, verified_at, created_at, password_hash, generation
               FROM identity.users
              WHERE email = %s
             """,
             (email,),
         ).fetchone()
-        return (_user(row), row["password_hash"]) if row else None
+        return (_user(row), row["password_hash"], row["generation"]) if row else None
 
     def find_summary(self, user_id: int) -> UserSummary | None:
         row = self._connection.execute(
@@ -48,13 +48,19 @@ class PostgresIdentity:
         ).fetchone()
         return UserSummary(**row) if row else None
 
-    def add_refresh_token(self, user_id: int, token_hash: bytes, expires_at: datetime) -> None:
+    def add_session(self, session_id: uuid.UUID, user_id: int, expires_at: datetime) -> None:
+        self._connection.execute(
+            "INSERT INTO identity.sessions (id, user_id, expires_at) VALUES (%s, %s, %s)",
+            (session_id, user_id, expires_at),
+        )
+
+    def add_refresh_token(self, session_id: uuid.UUID, user_id: int, token_hash: bytes, expires_at: datetime) -> None:
         self._connection.execute(
             """
-            INSERT INTO identity.refresh_tokens (family_id, user_id, token_hash, expires_at)
+            INSERT INTO identity.refresh_tokens (session_id, user_id, token_hash, expires_at)
             VALUES (%s, %s, %s, %s)
             """,
-            (uuid.uuid4(), user_id, token_hash, expires_at),
+            (session_id, user_id, token_hash, expires_at),
         )
 
 
@@ -65,5 +71,7 @@ def _user(row: Row) -> User:
         name=row["name"],
         role=row["role"],
         permissions=row["permissions"],
+        status=row["status"],
+        email_verified=row["verified_at"] is not None,
         created_at=row["created_at"],
     )

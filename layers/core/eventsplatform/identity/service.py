@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import uuid
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from eventsplatform.identity.tokens import LIFETIME, AccessTokenIssuer
 from eventsplatform.messaging.model import Work
 
 REFRESH_LIFETIME = timedelta(days=30)
+SESSION_LIFETIME = timedelta(days=90)
 
 
 class Passwords(Protocol):
@@ -34,11 +36,16 @@ class IdentityStore(Protocol):
     def add_user(self, sign_up: SignUp, password_hash: str) -> tuple[User, int]:
         """The new user and its version. Raises EmailTakenError."""
 
-    def find_credentials(self, email: str) -> tuple[User, str] | None: ...
+    def find_credentials(self, email: str) -> tuple[User, str, int] | None:
+        """The user, the password's hash and the user's token generation."""
 
     def find_summary(self, user_id: int) -> UserSummary | None: ...
 
-    def add_refresh_token(self, user_id: int, token_hash: bytes, expires_at: datetime) -> None: ...
+    def add_session(self, session_id: uuid.UUID, user_id: int, expires_at: datetime) -> None: ...
+
+    def add_refresh_token(
+        self, session_id: uuid.UUID, user_id: int, token_hash: bytes, expires_at: datetime
+    ) -> None: ...
 
 
 class Identity:
@@ -65,16 +72,17 @@ class Identity:
         """Open a session. Raises UnauthenticatedError, the same after the same work for an unknown account."""
         with self._work.statement() as store:
             found = store.find_credentials(credentials.email)
-        user, password_hash = found or (None, None)
+        user, password_hash, generation = found or (None, None, 0)
         if not self._passwords.matches(password_hash, credentials.password.get_secret_value()) or user is None:
             raise UnauthenticatedError("The e-mail address or the password is wrong.")
         refresh_token = secrets.token_urlsafe(32)
-        with self._work.statement() as store:
-            store.add_refresh_token(
-                user.id, hashlib.sha256(refresh_token.encode()).digest(), self._clock() + REFRESH_LIFETIME
-            )
+        now, session_id = self._clock(), uuid.uuid4()
+        with self._work() as (store, _outbox):
+            store.add_session(session_id, user.id, now + SESSION_LIFETIME)
+            token_hash = hashlib.sha256(refresh_token.encode()).digest()
+            store.add_refresh_token(session_id, user.id, token_hash, now + REFRESH_LIFETIME)
         return Session(
-            access_token=self._tokens.issue(user),
+            access_token=self._tokens.issue(user, session_id=str(session_id), generation=generation),
             refresh_token=refresh_token,
             expires_in=int(LIFETIME.total_seconds()),
             user=user,

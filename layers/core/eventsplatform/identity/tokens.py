@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 
@@ -20,7 +21,22 @@ from eventsplatform.identity.model import User
 ALGORITHM = "HS256"
 LIFETIME = timedelta(minutes=15)
 LEEWAY = timedelta(seconds=30)
-REQUIRED_CLAIMS = ["sub", "email", "role", "permissions", "iat", "exp", "jti", "iss", "aud"]
+# What the issuer writes; `iss` and `aud` are compared as a whole. A bool is an int in Python, and no generation.
+_CLAIM_TYPES = {
+    "sub": str,
+    "sid": str,
+    "gen": int,
+    "email": str,
+    "email_verified": bool,
+    "role": str,
+    "permissions": list,
+    "iat": int,
+    "exp": int,
+    "jti": str,
+}
+REQUIRED_CLAIMS = ["iss", "aud", *_CLAIM_TYPES]
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 KeySet = Mapping[str, str]
 
@@ -32,7 +48,8 @@ class AccessTokenIssuer:
         self._audience = audience
         self._clock = clock
 
-    def issue(self, user: User) -> str:
+    def issue(self, user: User, *, session_id: str, generation: int) -> str:
+        """A token of the session. Whoever raises the user's generation ends all tokens issued before."""
         keys = self._keys()
         kid = keys["active"]
         now = self._clock()
@@ -40,7 +57,10 @@ class AccessTokenIssuer:
             "iss": self._issuer,
             "aud": self._audience,
             "sub": str(user.id),
+            "sid": session_id,
+            "gen": generation,
             "email": user.email,
+            "email_verified": user.email_verified,
             "role": user.role,
             "permissions": user.permissions,
             "iat": now,
@@ -79,14 +99,26 @@ class AccessTokenVerifier:
                 leeway=LEEWAY,
                 options={"require": REQUIRED_CLAIMS, "strict_aud": True},
             )
-            return Caller(
-                user_id=int(claims["sub"]),
-                email=claims["email"],
-                role=claims["role"],
-                permissions=frozenset(claims["permissions"]),
-                token_id=claims["jti"],
-            )
+            return _caller(claims)
         except jwt.ExpiredSignatureError as error:
             raise UnauthenticatedError("The access token has expired.") from error
-        except (jwt.InvalidTokenError, ValueError, TypeError) as error:
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
             raise UnauthenticatedError("The access token is not valid.") from error
+
+
+def _caller(claims: Mapping[str, Any]) -> Caller:
+    """Raises TypeError for a claim of another type than the issuer gives it, ValueError for a user id that is none."""
+    for name, expected in _CLAIM_TYPES.items():
+        if type(claims[name]) is not expected:
+            raise TypeError(f"{name} is not {expected.__name__}")
+    return Caller(
+        user_id=int(claims["sub"]),
+        email=claims["email"],
+        role=claims["role"],
+        permissions=frozenset(claims["permissions"]),
+        token_id=claims["jti"],
+        session_id=claims["sid"],
+        generation=claims["gen"],
+        verified=claims["email_verified"],
+        expires_at=_EPOCH + timedelta(seconds=claims["exp"]),
+    )

@@ -8,6 +8,7 @@ revisions that hold plain SQL; each schema keeps its own version table.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,8 +45,16 @@ class MigratedSchema:
     after: str | None
 
 
-def migrate(conninfo: str, *, iam_authentication: bool = False, **parameters: Any) -> list[MigratedSchema]:
+def migrate(
+    conninfo: str,
+    *,
+    iam_authentication: bool = False,
+    revisions: Mapping[str, str] | None = None,
+    **parameters: Any,
+) -> list[MigratedSchema]:
     """Create what is missing and run every pending migration; running it again changes nothing.
+
+    `revisions` says for a schema how far to go, if not to its newest one.
 
     `conninfo` and `parameters` are libpq's and connect as an administrator (superuser or `rds_superuser`).
     When they have a password, the services' roles get the same one; with IAM authentication they have none.
@@ -58,7 +67,7 @@ def migrate(conninfo: str, *, iam_authentication: bool = False, **parameters: An
         administrator.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         _create_roles_and_schemas(administrator, iam_authentication)
         with engine.connect() as connection:
-            return [_migrate_schema(connection, schema) for schema in SERVICES]
+            return [_migrate_schema(connection, schema, (revisions or {}).get(schema, "head")) for schema in SERVICES]
 
 
 def _create_roles_and_schemas(connection: psycopg.Connection, iam_authentication: bool) -> None:
@@ -85,7 +94,7 @@ def _create_roles_and_schemas(connection: psycopg.Connection, iam_authentication
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
-def _migrate_schema(connection: sqlalchemy.Connection, schema: str) -> MigratedSchema:
+def _migrate_schema(connection: sqlalchemy.Connection, schema: str, revision: str) -> MigratedSchema:
     config = Config()
     config.set_main_option("script_location", str(_PACKAGE / "operations" / "migrations"))
     config.set_main_option("version_locations", str(_PACKAGE / schema / "migrations"))
@@ -95,7 +104,7 @@ def _migrate_schema(connection: sqlalchemy.Connection, schema: str) -> MigratedS
     before = _revision(connection, schema)
     connection.exec_driver_sql(f"SET ROLE {schema}")
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
         connection.commit()
     finally:
         connection.rollback()
