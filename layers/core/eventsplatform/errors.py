@@ -48,6 +48,30 @@ class PlatformError(Exception):
             **self.extensions,
         }
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the same request would be refused again: not when it came too soon or met a failure of ours."""
+        return self.status < HTTPStatus.INTERNAL_SERVER_ERROR and self.status != HTTPStatus.TOO_MANY_REQUESTS
+
+    def as_record(self) -> dict[str, Any]:
+        """All that `error_from_record` needs, as JSON."""
+        return {"code": self.code, "detail": self.detail, "headers": self.headers, "extensions": self.extensions}
+
+
+def error_from_record(record: Mapping[str, Any]) -> PlatformError:
+    """The error that `PlatformError.as_record` was called on."""
+    error_type = _with_code(PlatformError, record["code"]) or PlatformError
+    error = error_type.__new__(error_type)
+    PlatformError.__init__(error, record["detail"], headers=record["headers"], **record["extensions"])
+    return error
+
+
+def _with_code(error_type: type[PlatformError], code: str) -> type[PlatformError] | None:
+    if error_type.code == code:
+        return error_type
+    found = (_with_code(each, code) for each in error_type.__subclasses__())
+    return next((each for each in found if each), None)
+
 
 class MalformedRequestError(PlatformError):
     code = "malformed_request"
@@ -117,6 +141,12 @@ class InvalidInputError(PlatformError):
         super().__init__(summary, errors=[error.as_dict() for error in self.errors])
 
 
+class PayloadTooLargeError(PlatformError):
+    code = "request_too_large"
+    title = "The request is too large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
 class DependencyUnavailableError(PlatformError):
     """An engine the request cannot do without is down or too slow. Nothing was changed; trying again is safe."""
 
@@ -130,6 +160,20 @@ class DependencyUnavailableError(PlatformError):
             headers={"Retry-After": str(retry_after_seconds)},
         )
         self.dependency = dependency
+
+
+class OutcomeUnknownError(DependencyUnavailableError):
+    """The connection broke during COMMIT. The same Idempotency-Key makes trying again safe."""
+
+    code = "outcome_unknown"
+    title = "It is not known whether this was carried out"
+
+    def __init__(self, dependency: str) -> None:
+        super().__init__(dependency)
+        self.detail = (
+            f"The {dependency} did not confirm in time, so the change may or may not have been made; "
+            "repeat the request with the same Idempotency-Key to find out."
+        )
 
 
 class PoisonMessageError(PlatformError):

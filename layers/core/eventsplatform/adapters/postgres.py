@@ -17,11 +17,12 @@ import orjson
 import psycopg
 from psycopg import conninfo
 from psycopg.abc import RV, PQGen
+from psycopg.errors import PipelineAborted
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 
 from eventsplatform.config import DatabaseSettings
-from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.errors import DependencyUnavailableError, OutcomeUnknownError
 from eventsplatform.observability import logger, traced
 
 set_json_dumps(orjson.dumps)
@@ -54,9 +55,11 @@ class _BoundedConnection(psycopg.Connection[Row]):
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = ANSWER_WITHIN_SECONDS) -> RV:
         try:
             return super().wait(gen, interval, timeout)
-        except psycopg.OperationalError:
-            # Nothing more can be said over it: ending a transaction or pipeline would only wait again.
-            self.pgconn.finish()
+        except psycopg.OperationalError as error:
+            # Unless the server itself said it, nothing more can be said over this connection: ending a transaction
+            # or pipeline would only wait again.
+            if error.sqlstate is None and not isinstance(error, PipelineAborted):
+                self.pgconn.finish()
             raise
 
 
@@ -67,6 +70,11 @@ class Database:
         self._settings = settings
         self._connection: Connection | None = None
 
+    @property
+    def role(self) -> str:
+        """The service's role, which is also the name of its schema."""
+        return self._settings.role
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A READ COMMITTED transaction: commits on leaving, rolls back on an exception.
@@ -74,17 +82,22 @@ class Database:
         Statements go out in a pipeline: one whose result is not fetched travels with the next, BEGIN with
         the first and COMMIT with the last, so its error may show only there or on leaving.
 
-        Raises DependencyUnavailableError when Postgres can't be reached or the connection breaks. A
-        break during COMMIT leaves the outcome unknown; idempotency keys make the retry safe.
+        Raises DependencyUnavailableError when Postgres can't be reached or the connection breaks, and its
+        subclass OutcomeUnknownError when it breaks during COMMIT.
         """
         with self._usable_connection() as connection:
+            committing = False
             try:
                 with connection.pipeline():
                     connection.execute("BEGIN")
                     yield connection
+                    committing = True
                     connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
+                lost = connection.closed
                 self._roll_back(connection)
+                if committing and lost:
+                    raise OutcomeUnknownError("database") from error
                 raise
 
     @contextmanager

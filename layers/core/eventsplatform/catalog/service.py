@@ -10,7 +10,7 @@ from eventsplatform.catalog.model import Event, EventIn, ToldRegistration
 from eventsplatform.clock import Clock, rfc3339
 from eventsplatform.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from eventsplatform.identity.caller import Caller
-from eventsplatform.messaging.model import Work
+from eventsplatform.messaging.model import Appendable, Work
 
 
 class UnknownCategoryError(Exception):
@@ -69,7 +69,8 @@ class Catalog:
 
     def publish(self, event_id: int, caller: Caller) -> Event:
         """Open a draft to everyone. Raises NotFoundError for another's event, ConflictError unless a draft in time."""
-        with self._work() as (store, outbox):
+
+        def change(store: CatalogStore, outbox: Appendable) -> Event:
             event = self._own(store.find_event(event_id, for_update=True), event_id, caller)
             if event.status != "draft":
                 raise ConflictError(f"Only a draft can be published; this event is {event.status}.")
@@ -77,7 +78,9 @@ class Catalog:
                 raise ConflictError("An event that has already started cannot be published.")
             published = store.set_status(event_id, "published")
             outbox.append(messages.event_changed(published, "published", caller.user_id))
-        return published
+            return published
+
+        return self._work.run(Event, change)
 
     def get(self, event_id: int, caller: Caller | None) -> Event:
         """An event; a draft only for its organiser. Raises NotFoundError."""
@@ -112,16 +115,18 @@ class Catalog:
                 store.put_counts(list(latest.values()))
 
     def _add(self, event: EventIn, caller: Caller) -> Event:
+        def change(store: CatalogStore, outbox: Appendable) -> Event:
+            created = store.add_event(event, caller.user_id)
+            outbox.append(messages.event_changed(created, "created", caller.user_id))
+            return created
+
         try:
-            with self._work() as (store, outbox):
-                created = store.add_event(event, caller.user_id)
-                outbox.append(messages.event_changed(created, "created", caller.user_id))
+            return self._work.run(Event, change)
         except UnknownCategoryError as error:
             with self._work.statement() as store:
                 allowed = ", ".join(store.categories())
             detail = f"{event.category!r} is not a category; allowed: {allowed}"
             raise InvalidInputError([FieldError("/category", detail)]) from error
-        return created
 
     @staticmethod
     def _own(event: Event | None, event_id: int, caller: Caller | None) -> Event:

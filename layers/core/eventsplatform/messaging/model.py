@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 TOPICS = {
@@ -18,6 +18,7 @@ TOPICS = {
 }
 
 Store = TypeVar("Store", covariant=True)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,38 @@ class Change:
     actor_id: int | None = None
 
 
+@dataclass(frozen=True)
+class AuditRecord:
+    """A privileged act, such as `user.suspended`: who (None for the platform itself) did what to which subject."""
+
+    action: str
+    subject_type: str
+    subject_id: int
+    actor_id: int | None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Appendable(Protocol):
     """The outbox as a use case sees it."""
 
     def append(self, change: Change) -> None: ...
 
+    def record(self, audit: AuditRecord) -> None:
+        """Add to the audit log, which no service can change afterwards."""
+
 
 class Work(Protocol[Store]):
     """The ways in which a use case reaches its store."""
 
+    def run(self, result_type: type[Result] | None, change: Callable[[Store, Appendable], Result]) -> Result:
+        """The effect of a request, in one transaction: `change` is given the store and the outbox.
+
+        A request that its sender named with an Idempotency-Key has its effect once. A repeat is given the first
+        one's result, which is kept as JSON of `result_type`, or refused with the same error.
+        """
+
     def __call__(self) -> AbstractContextManager[tuple[Store, Appendable]]:
-        """A transaction: the store and the outbox, committed together."""
+        """A transaction that is no request's effect: the store and the outbox, committed together."""
 
     def statement(self) -> AbstractContextManager[Store]:
         """The store for one statement, which is its own transaction and takes one round trip."""

@@ -1,4 +1,4 @@
-"""Appending to the outbox, in the transaction that changes the state; and poking the relay after it.
+"""Appending to the outbox, in the transaction that changes the state, once per request; poking the relay after it.
 
 The outbox is the event store: each row is one change of one aggregate, numbered by the aggregate's
 version. The row lock that a version change takes makes row ids follow versions within an aggregate.
@@ -10,11 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from psycopg.errors import LockNotAvailable, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.config import OutboxSettings, read_setting
-from eventsplatform.messaging.model import Change, shard_of, topic_of
+from eventsplatform.errors import PlatformError
+from eventsplatform.idempotency import named_request
+from eventsplatform.messaging.idempotency import (
+    RequestRecords,
+    answer_of,
+    is_repeat,
+    outcome_of,
+    refusal_of,
+    still_running,
+)
+from eventsplatform.messaging.model import AuditRecord, Change, shard_of, topic_of
 from eventsplatform.observability import logger
 from eventsplatform.tracing import current_traceparent
 
@@ -22,13 +33,14 @@ if TYPE_CHECKING:
     from eventsplatform.adapters.postgres import Connection, Database
 
 Store = TypeVar("Store")
+Result = TypeVar("Result")
 
 
 class Outbox:
     """The outbox as one transaction sees it."""
 
     def __init__(self, connection: Connection, shards: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self._shards = shards
         self.touched_shards: set[int] = set()
 
@@ -36,7 +48,7 @@ class Outbox:
         """Raises KeyError for a change that no topic is for: its row could never be relayed."""
         topic_of(change.type)
         shard = shard_of(change.key, self._shards)
-        self._connection.execute(
+        self.connection.execute(
             """
             INSERT INTO messaging.outbox
                    (shard, aggregate_type, aggregate_id, version, type, partition_key, payload, actor_id, traceparent)
@@ -55,6 +67,22 @@ class Outbox:
             ),
         )
         self.touched_shards.add(shard)
+
+    def record(self, audit: AuditRecord) -> None:
+        self.connection.execute(
+            """
+            INSERT INTO messaging.audit_log (action, subject_type, subject_id, actor_id, details, traceparent)
+            VALUES (%s, %s, %s, %s, %s, %s)
+            """,
+            (
+                audit.action,
+                audit.subject_type,
+                audit.subject_id,
+                audit.actor_id,
+                Jsonb(audit.details),
+                current_traceparent(),
+            ),
+        )
 
 
 class RelayPoke:
@@ -85,6 +113,36 @@ class UnitOfWork(Generic[Store]):
         self._store = store
         self._poke = poke
         self._shards = shards
+        self._records = RequestRecords(database.role)
+
+    def run(self, result_type: type[Result] | None, change: Callable[[Store, Outbox], Result]) -> Result:
+        request = named_request()
+        if request is None:
+            with self() as (store, outbox):
+                return change(store, outbox)
+        if request.settled:
+            raise RuntimeError("a request has one effect: put all of it in one run")
+        try:
+            with self() as (store, outbox):
+                result = change(store, outbox)
+                self._records.add(outbox.connection, request, outcome_of(result_type, result))
+        except UniqueViolation as error:
+            if not is_repeat(error):
+                raise
+            with self._database.autocommit() as connection:
+                outcome = self._records.find(connection, request)
+        except PlatformError as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                # What holds the rows for so long may well be the first try of this very request.
+                raise still_running() from error
+            if not error.is_final:
+                raise
+            with self._database.autocommit() as connection:
+                outcome = self._records.settle(connection, request, refusal_of(error))
+        else:
+            request.settled = True
+            return result
+        return answer_of(result_type, outcome)
 
     @contextmanager
     def __call__(self) -> Iterator[tuple[Store, Outbox]]:

@@ -27,7 +27,8 @@ EXTENSIONS = ("citext", "cube", "earthdistance", "pg_trgm", "btree_gist", "unacc
 # Of every connection that a service opens. They belong to the role because RDS Proxy takes none from clients.
 ROLE_SETTINGS = {
     "statement_timeout": "5s",
-    "lock_timeout": "5s",
+    # Shorter than the statement's: who waited for rows can be told that they were taken.
+    "lock_timeout": "4s",
     "idle_in_transaction_session_timeout": "30s",
     "timezone": "UTC",
 }

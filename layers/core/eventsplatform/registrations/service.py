@@ -8,13 +8,17 @@ from typing import Protocol
 from eventsplatform.clock import Clock
 from eventsplatform.errors import ConflictError, NotFoundError
 from eventsplatform.identity.caller import Caller
-from eventsplatform.messaging.model import Work
+from eventsplatform.messaging.model import Appendable, Work
 from eventsplatform.registrations import messages
 from eventsplatform.registrations.model import EventPlaces, Registration
 
 
 class AlreadyRegisteredError(Exception):
     """Raised by the store when the person already has a registration for the event."""
+
+
+class UnknownEventError(Exception):
+    """The event is not known here yet, or not open to the public."""
 
 
 class RegistrationStore(Protocol):
@@ -47,34 +51,38 @@ class Registrations:
         Raises NotFoundError for an event that is not open to the public, ConflictError for one that is
         over or cancelled and for a second registration of the same person.
         """
-        registration = self._take_place(event_id, caller)
-        if registration is None:
+        try:
+            return self._take_place(event_id, caller)
+        except UnknownEventError:
             # The catalog's message about the event may still be on the way.
             self.learn_events([self._events.describe(event_id)])
-            registration = self._take_place(event_id, caller)
-        if registration is None:
-            raise NotFoundError(f"There is no event {event_id}.")
-        return registration
+        try:
+            return self._take_place(event_id, caller)
+        except UnknownEventError as error:
+            raise NotFoundError(f"There is no event {event_id}.") from error
 
     def learn_events(self, places: Sequence[EventPlaces]) -> None:
         """Project events, told by the catalog."""
         with self._work.statement() as store:
             store.put_places(places)
 
-    def _take_place(self, event_id: int, caller: Caller) -> Registration | None:
-        """None for an event that is not known here, or only as a draft."""
-        try:
-            with self._work() as (store, outbox):
-                places = store.find_places(event_id, for_update=True)
-                if places is None or places.status == "draft":
-                    return None
-                self._check_open(places)
+    def _take_place(self, event_id: int, caller: Caller) -> Registration:
+        """Raises UnknownEventError for an event that is not known here, or only as a draft."""
+
+        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
+            places = store.find_places(event_id, for_update=True)
+            if places is None or places.status == "draft":
+                raise UnknownEventError
+            self._check_open(places)
+            try:
                 registration, places = store.add(places, caller.user_id)
-                what: messages.Happening = "created" if registration.status == "active" else "waitlisted"
-                outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
-        except AlreadyRegisteredError as error:
-            raise ConflictError(f"You are already registered for event {event_id}.") from error
-        return registration
+            except AlreadyRegisteredError as error:
+                raise ConflictError(f"You are already registered for event {event_id}.") from error
+            what: messages.Happening = "created" if registration.status == "active" else "waitlisted"
+            outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
+            return registration
+
+        return self._work.run(Registration, change)
 
     def _check_open(self, places: EventPlaces) -> None:
         if places.status != "published":
