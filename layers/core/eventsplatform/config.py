@@ -171,6 +171,18 @@ class OutboxSettings:
 
 
 @dataclass(frozen=True)
+class GateSettings:
+    """`address_factor` multiplies the limits per address: 1 where each client has an address of its own."""
+
+    address_factor: int
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> GateSettings:
+        return cls(read_setting("RATE_LIMIT_ADDRESS_FACTOR", _positive, default=1, allowed="a whole number from 1"))
+
+
+@dataclass(frozen=True)
 class WebSocketSettings:
     """`callback_url` is the API's management endpoint: `https://{api}.execute-api.{region}.amazonaws.com/{stage}`."""
 

@@ -147,6 +147,20 @@ class PayloadTooLargeError(PlatformError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class RateLimitedError(PlatformError):
+    """RFC 6585 §4: says when to try again. `headers` may add the IETF RateLimit fields."""
+
+    code = "rate_limited"
+    title = "Too many requests"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(
+        self, detail: str, *, retry_after_seconds: int, headers: Mapping[str, str] | None = None, **extensions: Any
+    ) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds), **(headers or {})}, **extensions)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class DependencyUnavailableError(PlatformError):
     """An engine the request cannot do without is down or too slow. Nothing was changed; trying again is safe."""
 

@@ -1,0 +1,161 @@
+"""Ended sessions, copied from Postgres to Redis for the gate: what identity calls after its commit.
+
+A session is refused by any of three keys: `session:{sid}` (the session ended), `session:{jti}` (that one token),
+`session:user:{id}` (tokens below this generation). Each lives as long as an access token can. `session:complete`
+says that the copy has everything that was committed before a moment, by Redis' clock, and expires COPY_SECONDS after
+that moment. So whatever could not be copied holds by itself COPY_SECONDS after its commit, and `end_…` waits for that.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from eventsplatform.gate.model import Session, Standing
+from eventsplatform.gate.service import COPY_SECONDS
+from eventsplatform.gate.store import COMPLETE, session_keys
+from eventsplatform.observability import logger
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+# How long an access token can be valid: its lifetime, and the leeway of those who verify it.
+ACCESS_TOKEN_SECONDS = 15 * 60 + 30
+# Half of the copy's life is left when the first request is told to have it renewed.
+RENEW_BEFORE_SECONDS = COPY_SECONDS / 2
+# Clocks of two machines drift apart by far less than this in COPY_SECONDS.
+CLOCK_DRIFT_SECONDS = 0.5
+RETRY_SECONDS = 0.25
+
+# Who restores the copy holds this; it vanishes with everything else when Redis is emptied.
+_RESTORING = "session:restoring"
+_RESTORE_SECONDS = 5
+_CHUNK = 500
+
+# KEYS and ARGV[2…] in pairs. A generation only grows: commits may be copied in another order than they were made in.
+_REVOKE = """
+for i = 1, #KEYS do
+  local generation = redis.call('GET', KEYS[i])
+  if not generation or generation + 0 < ARGV[i + 1] + 0 then redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end
+end
+"""
+
+_BEGIN_RESTORE = """
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return false end
+return redis.call('TIME')
+"""
+
+# Sets the sentinel only where the copy was begun: in between, Redis may have been emptied.
+_FINISH_RESTORE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[2], 'PXAT', ARGV[3])
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class LiveRevocations:
+    """All that ended within the last ACCESS_TOKEN_SECONDS, as Postgres has it."""
+
+    session_ids: Iterable[str] = ()
+    token_ids: Iterable[str] = ()
+    generations: Mapping[int, int] = field(default_factory=dict)
+
+    def keys(self) -> Iterable[tuple[str, int]]:
+        for name in (*self.session_ids, *self.token_ids):
+            yield f"session:{name}", 1
+        for user_id, generation in self.generations.items():
+            yield f"session:user:{user_id}", generation
+
+
+class Revocations:
+    """Every method returns normally whether or not Redis answers: what Postgres has committed holds."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._redis = redis
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    def end_session(self, session_id: str, token_id: str | None = None) -> None:
+        """When this returns, no access token of the session is let through any more."""
+        self._end(LiveRevocations([session_id], [token_id] if token_id is not None else []))
+
+    def end_user(self, user_id: int, generation: int) -> None:
+        """When this returns, no access token of the user of a lower generation is let through any more."""
+        self._end(LiveRevocations(generations={user_id: generation}))
+
+    def restore(self, read: Callable[[], LiveRevocations]) -> bool:
+        """Make the copy complete with what `read` finds in Postgres; whether this call did.
+
+        One caller at a time does it; for the others, and while Redis is down, `read` isn't called.
+        """
+        from redis import RedisError
+
+        mark = secrets.token_hex(8)
+        try:
+            begun = self._redis.eval(_BEGIN_RESTORE, 1, _RESTORING, mark, _RESTORE_SECONDS)
+            if not begun:
+                return False
+            # Before Postgres is read: what is committed from now on may be missing.
+            seconds, microseconds = map(int, begun)
+            self._write(read())
+            began = seconds * 1_000_000 + microseconds
+            renew_from = began + int((COPY_SECONDS - RENEW_BEFORE_SECONDS) * 1e6)
+            expires_ms = (began + int(COPY_SECONDS * 1e6)) // 1000
+            return bool(self._redis.eval(_FINISH_RESTORE, 2, _RESTORING, COMPLETE, mark, renew_from, expires_ms))
+        except RedisError as error:
+            logger.warning("the revocations could not be copied", extra={"error": str(error)})
+            return False
+
+    def standings(self, sessions: Sequence[Session]) -> list[Standing]:
+        """What the copy says of many sessions, in one round trip; UNKNOWN of the live ones while it is incomplete."""
+        from redis import RedisError
+
+        keys = [COMPLETE, *(key for session in sessions for key in session_keys(session))]
+        try:
+            complete, *values = self._redis.mget(keys)
+        except RedisError:
+            return [Standing.UNKNOWN] * len(sessions)
+        return [
+            _standing(session, complete is not None, values[3 * index : 3 * index + 3])
+            for index, session in enumerate(sessions)
+        ]
+
+    def _end(self, ended: LiveRevocations) -> None:
+        from redis import RedisError
+
+        expired_at = self._monotonic() + COPY_SECONDS + CLOCK_DRIFT_SECONDS
+        while True:
+            try:
+                self._write(ended)
+                return
+            except RedisError as error:
+                logger.warning("a revocation could not be copied", extra={"error": str(error)})
+            left = expired_at - self._monotonic()
+            if left <= 0:
+                return
+            self._sleep(min(RETRY_SECONDS, left))
+
+    def _write(self, ended: LiveRevocations) -> None:
+        keys = iter(ended.keys())
+        while chunk := list(islice(keys, _CHUNK)):
+            names, values = zip(*chunk, strict=True)
+            self._redis.eval(_REVOKE, len(names), *names, ACCESS_TOKEN_SECONDS, *values)
+
+
+def _standing(session: Session, complete: bool, values: Sequence[Any]) -> Standing:
+    ended, blacklisted, generation = values
+    if ended or blacklisted or (generation is not None and int(generation) > session.generation):
+        return Standing.REVOKED
+    return Standing.LIVE if complete else Standing.UNKNOWN

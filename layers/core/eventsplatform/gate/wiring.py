@@ -1,0 +1,50 @@
+"""The gate, connected to Redis and to identity."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from eventsplatform.adapters.aws import FunctionClient
+from eventsplatform.adapters.redis import redis_client
+from eventsplatform.config import GateSettings, read_setting
+from eventsplatform.gate.model import LimitClass, Session, SessionState
+from eventsplatform.gate.revocations import Revocations
+from eventsplatform.gate.service import Gate
+from eventsplatform.gate.store import gate_store
+from eventsplatform.observability import emit_metric
+
+
+class IdentityFunction:
+    """Identity's function `check_session`, invoked directly."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def check(self, session: Session) -> SessionState:
+        question = {
+            "user_id": session.user_id,
+            "session_id": session.session_id,
+            "token_id": session.token_id,
+            "generation": session.generation,
+        }
+        answer = self._functions.invoke(read_setting("CHECK_SESSION_FUNCTION", str), question)
+        return SessionState(live=answer["live"], verified=answer["verified"])
+
+
+def _report_unavailable(limit_class: LimitClass) -> None:
+    emit_metric("rate_limiter_unavailable_total", 1, limit=limit_class.name)
+
+
+def _gate() -> Gate:
+    return Gate(
+        gate_store(),
+        IdentityFunction(FunctionClient()),
+        time.monotonic,
+        _report_unavailable,
+        GateSettings.from_environment().address_factor,
+    )
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {Gate: _gate, Revocations: lambda: Revocations(redis_client())}
