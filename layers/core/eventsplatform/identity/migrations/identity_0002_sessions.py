@@ -123,6 +123,21 @@ def upgrade() -> None:
     op.execute("CREATE INDEX one_time_tokens_sign_up ON identity.one_time_tokens (sign_up_id)")
     op.execute("CREATE INDEX one_time_tokens_expiring ON identity.one_time_tokens (expires_at)")
 
+    # Mails about accounts, so that nobody's mailbox is flooded and a request told twice is answered once.
+    op.execute(
+        """
+        CREATE TABLE identity.account_mails (
+            request_id uuid        PRIMARY KEY,
+            email      citext      NOT NULL CHECK (length(email) <= 254),
+            purpose    text        NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            sent_at    timestamptz
+        )
+        """
+    )
+    op.execute("CREATE INDEX account_mails_of_address ON identity.account_mails (email, created_at)")
+    op.execute("CREATE INDEX account_mails_created ON identity.account_mails (created_at)")
+
     # Networks (an IPv4 address, an IPv6 /64) from which the owner of an account has signed in: guesses made
     # elsewhere do not slow the owner down there.
     op.execute(
