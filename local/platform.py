@@ -23,12 +23,13 @@ from starlette.types import Receive, Scope, Send
 from watchfiles import awatch
 
 from eventsplatform.operations.migrate import migrate
-from local.application import REGION, Application
+from local.application import ACCOUNT_ID, REGION, Application
 from local.control_plane import ControlPlane, provision
 from local.engines import Endpoints, EngineEvent, Engines
 from local.engines.pids import PidRegistry
 from local.gateway import AsgiApp, Gateway, check_port, serve, serve_app
-from local.gateway.pages import swagger_ui
+from local.gateway.pages import mail_page, swagger_ui
+from local.mailbox import Mailbox
 from local.metrics import EmfMetrics, LambdaMetrics
 from local.refill import Refill
 from local.template import TemplateError, read_application
@@ -184,7 +185,10 @@ async def running(
         workers.update(application.functions)
 
         triggers = Triggers(application, workers, aws_endpoint=endpoints.aws, bootstrap_servers=endpoints.kafka)
-        control_plane = ControlPlane(application.functions, workers, triggers.asynchronous, upstream=endpoints.moto)
+        mailbox = Mailbox(state / "mail")
+        control_plane = ControlPlane(
+            application.functions, workers, triggers.asynchronous, mailbox=mailbox, upstream=endpoints.moto
+        )
         stack.push_async_callback(control_plane.close)
         if endpoints.aws != endpoints.moto:
             await stack.enter_async_context(serve_app(control_plane, HOST, urlsplit(endpoints.aws).port or 80))
@@ -209,7 +213,7 @@ async def running(
         if "kafka" in begin_empty:
             stack.push_async_callback(refill.settle)
 
-        gateway = Gateway(application, workers, extras=_extras(settings, metrics))
+        gateway = Gateway(application, workers, extras=_extras(settings, metrics, mailbox))
         port = await stack.enter_async_context(serve(gateway, settings.host, settings.port))
         addresses = _addresses(endpoints, settings.host, port)
         (state / "endpoints.json").write_text(json.dumps(asdict(addresses), indent=2) + "\n")
@@ -230,11 +234,12 @@ async def running(
         yield platform
 
 
-def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, object]:
+def template_overrides(endpoints: Endpoints, host: str, port: int) -> dict[str, object]:
     """What the template's parameters and nested stacks are on this machine."""
     return {
         "NatsUrl": endpoints.nats,
-        "WebSocketCallbackUrl": callback_url,
+        "WebSocketCallbackUrl": f"http://{host}:{port}",
+        "WebUrl": f"http://localhost:{port}/app",
         "Data": {
             "Outputs.DatabaseUrl": endpoints.postgres,
             "Outputs.DatabaseIamAuthentication": "false",
@@ -242,6 +247,10 @@ def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, obj
             "Outputs.RedisUrl": endpoints.redis,
             "Outputs.OpenSearchUrl": endpoints.opensearch,
             "Outputs.OpenSearchSigned": "false",
+        },
+        "Mail": {
+            "Outputs.ConfigurationSet": "local",
+            "Outputs.SenderArns": f"arn:aws:ses:{REGION}:{ACCOUNT_ID}:identity/events.example.org",
         },
         "Messaging": {
             "Outputs.KafkaBootstrapServers": endpoints.kafka,
@@ -252,7 +261,7 @@ def template_overrides(endpoints: Endpoints, callback_url: str) -> dict[str, obj
 
 
 def _read_application(settings: PlatformSettings, endpoints: Endpoints) -> Application:
-    overrides = template_overrides(endpoints, f"http://{settings.host}:{settings.port}")
+    overrides = template_overrides(endpoints, settings.host, settings.port)
     return read_application(settings.root / "template.yaml", overrides=overrides, aws_endpoint=endpoints.aws)
 
 
@@ -273,7 +282,7 @@ def _addresses(endpoints: Endpoints, host: str, port: int) -> Addresses:
     )
 
 
-def _extras(settings: PlatformSettings, metrics: EmfMetrics) -> dict[str, AsgiApp]:
+def _extras(settings: PlatformSettings, metrics: EmfMetrics, mailbox: Mailbox) -> dict[str, AsgiApp]:
     async def metrics_page(scope: Scope, receive: Receive, send: Send) -> None:
         await Response(metrics.render(), media_type="text/plain; version=0.0.4")(scope, receive, send)
 
@@ -281,7 +290,12 @@ def _extras(settings: PlatformSettings, metrics: EmfMetrics) -> dict[str, AsgiAp
         document = await asyncio.to_thread(_openapi, settings.root)
         await Response(document, media_type="application/json")(scope, receive, send)
 
-    extras: dict[str, Any] = {"/metrics": metrics_page, "/openapi.json": openapi_page, "/docs/": swagger_ui()}
+    extras: dict[str, Any] = {
+        "/metrics": metrics_page,
+        "/openapi.json": openapi_page,
+        "/docs/": swagger_ui(),
+        "/dev/mail": mail_page(mailbox),
+    }
     if (web := settings.root / "web").is_dir():
         extras["/app/"] = StaticFiles(directory=web, html=True)
     return extras

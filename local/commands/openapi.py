@@ -27,7 +27,7 @@ def run(_options: argparse.Namespace) -> int:
     )
     application = read_application(
         template_directory() / "template.yaml",
-        overrides=template_overrides(nowhere, "http://localhost"),
+        overrides=template_overrides(nowhere, "localhost", 80),
         aws_endpoint="http://localhost",
     )
     json.dump(build_openapi(application), sys.stdout, indent=2, ensure_ascii=False)

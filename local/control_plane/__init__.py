@@ -1,4 +1,4 @@
-"""The AWS endpoint of the platform on one machine: Lambda's Invoke API over the workers, moto for the rest."""
+"""The AWS endpoint of the platform on one machine: Lambda over the workers, SES over a mailbox, moto for the rest."""
 
 from local.control_plane.app import ControlPlane
 from local.control_plane.provisioning import provision

@@ -11,10 +11,13 @@ from starlette.types import Receive, Scope, Send
 from local.application import Function
 from local.control_plane.lambda_api import LambdaApi
 from local.control_plane.proxy import Proxy
+from local.control_plane.ses_api import SesApi
+from local.mailbox import Mailbox
 from local.triggers import AsyncInvocations
 from local.triggers.invoking import Invoker
 
 FUNCTIONS = "/2015-03-31/functions"
+MAILS = "/v2/email/outbound-emails"
 
 
 class ControlPlane:
@@ -25,9 +28,15 @@ class ControlPlane:
     """
 
     def __init__(
-        self, functions: Mapping[str, Function], invoker: Invoker, asynchronous: AsyncInvocations, *, upstream: str
+        self,
+        functions: Mapping[str, Function],
+        invoker: Invoker,
+        asynchronous: AsyncInvocations,
+        *,
+        mailbox: Mailbox,
+        upstream: str,
     ) -> None:
-        """`upstream` is moto's own URL."""
+        """`mailbox` gets the mails that are sent; `upstream` is moto's own URL."""
         self._lambda = LambdaApi(functions, invoker, asynchronous)
         self._proxy = Proxy(upstream)
         self._app = Starlette(
@@ -35,6 +44,7 @@ class ControlPlane:
                 Route(f"{FUNCTIONS}/{{name}}/invocations", self._lambda.invoke, methods=["POST"]),
                 Route(f"{FUNCTIONS}/{{name}}", self._lambda.get_function, methods=["GET"]),
                 Route(FUNCTIONS, self._lambda.list_functions, methods=["GET"]),
+                Route(MAILS, SesApi(mailbox).send_email, methods=["POST"]),
                 Mount("/", self._proxy),
             ]
         )

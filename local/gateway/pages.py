@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from local.gateway.gateway import AsgiApp
 from local.gateway.request import Scope
 from local.gateway.rest import Receive, Send
+from local.mailbox import Mailbox
 
 
 def page(supply: Callable[[], bytes], content_type: str) -> AsgiApp:
@@ -33,6 +37,18 @@ def page(supply: Callable[[], bytes], content_type: str) -> AsgiApp:
 def static_files(directory: Path) -> AsgiApp:
     """The files of a directory, with `index.html` for a folder; to mount as a tree (`/app/`)."""
     return Starlette(routes=[Mount("/", StaticFiles(directory=directory, html=True))])
+
+
+def mail_page(mailbox: Mailbox) -> AsgiApp:
+    """The mails that functions have sent as JSON, oldest first; `?to=` for those to one address."""
+
+    async def show(scope: Scope, receive: Receive, send: Any) -> None:
+        to = Request(scope).query_params.get("to")
+        mails = await asyncio.to_thread(mailbox.mails, to)
+        response = JSONResponse([asdict(mail) for mail in mails], headers={"Cache-Control": "no-store"})
+        await response(scope, receive, send)
+
+    return show
 
 
 def swagger_ui(openapi_url: str = "/openapi.json", *, title: str = "Events Platform") -> AsgiApp:

@@ -27,6 +27,6 @@ NOWHERE = Endpoints(
 def template_application(endpoints: Endpoints = NOWHERE) -> Application:
     return read_application(
         ROOT / "template.yaml",
-        overrides=template_overrides(endpoints, "http://127.0.0.1:1"),
+        overrides=template_overrides(endpoints, "127.0.0.1", 1),
         aws_endpoint=endpoints.aws,
     )

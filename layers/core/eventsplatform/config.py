@@ -192,3 +192,31 @@ class WebSocketSettings:
     @cache
     def from_environment(cls) -> WebSocketSettings:
         return cls(callback_url=read_setting("WEBSOCKET_CALLBACK_URL", _url("http", "https")))
+
+
+@dataclass(frozen=True)
+class MailSettings:
+    """`sender` is an address of a domain that SES has verified, alone or as `Name <address>`."""
+
+    sender: str
+    configuration_set: str
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> MailSettings:
+        return cls(
+            sender=read_setting("MAIL_FROM", str),
+            configuration_set=read_setting("MAIL_CONFIGURATION_SET", str, default=""),
+        )
+
+
+@dataclass(frozen=True)
+class WebClientSettings:
+    """`url` is where the web client is, without a slash at the end: links in mails lead there."""
+
+    url: str
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> WebClientSettings:
+        return cls(url=read_setting("WEB_URL", _url("http", "https")).rstrip("/"))

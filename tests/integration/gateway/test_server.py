@@ -16,7 +16,8 @@ from websockets.asyncio.client import connect
 
 from local.application import Application
 from local.gateway import Gateway, PortInUseError, serve
-from local.gateway.pages import page, static_files, swagger_ui
+from local.gateway.pages import mail_page, page, static_files, swagger_ui
+from local.mailbox import Mailbox, text_message
 from local.workers import Workers
 from tests.integration.gateway.conftest import Served, serving
 from tests.integration.gateway.test_websocket import recorded
@@ -174,3 +175,30 @@ def test_an_update_takes_effect_and_keeps_open_connections(
         assert served.http.get("/public").status_code == 200
         assert portal.call(scenario, served) == "kept"
         assert served.http.get("/public").status_code == 403
+
+
+def test_mails_are_shown_oldest_first_and_by_address(
+    plain_application: Application, workers: Workers, portal: Any, tmp_path: Path
+) -> None:
+    mailbox = Mailbox(tmp_path / "mail")
+    for number, to in enumerate(["ada@example.org", "bob@example.org", "ada@example.org"]):
+        text = f"Open http://localhost:8080/app/verify#token={number}, or (https://example.org/a?b=c)."
+        mailbox.put(text_message(sender="no-reply@example.org", to=[to], subject=f"Mail {number}", text=text))
+    gateway = Gateway(plain_application, workers, extras={"/dev/mail": mail_page(mailbox)})
+    with (
+        portal.wrap_async_context_manager(serve(gateway, port=0)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        everything = http.get("/dev/mail").json()
+        of_ada = http.get("/dev/mail", params={"to": "ada@example.org"}).json()
+        of_nobody = http.get("/dev/mail", params={"to": "example.org"}).json()
+
+    assert [mail["to"] for mail in everything] == ["ada@example.org", "bob@example.org", "ada@example.org"]
+    assert everything[1] == {
+        "to": "bob@example.org",
+        "subject": "Mail 1",
+        "text": "Open http://localhost:8080/app/verify#token=1, or (https://example.org/a?b=c).\n",
+        "links": ["http://localhost:8080/app/verify#token=1", "https://example.org/a?b=c"],
+    }
+    assert [mail["subject"] for mail in of_ada] == ["Mail 0", "Mail 2"]
+    assert of_nobody == []

@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 from local.application import Application, Function
 from local.control_plane import ControlPlane, provision
 from local.engines import Endpoints
+from local.mailbox import Mailbox
 from local.triggers import Triggers
 from local.triggers.aws import aws_client
 from local.workers import Workers
@@ -89,7 +90,11 @@ class Platform:
             self.application, self.workers, aws_endpoint=self.endpoints.aws, bootstrap_servers=self.endpoints.kafka
         )
         self._control_plane = ControlPlane(
-            functions, self.workers, self.triggers.asynchronous, upstream=self.endpoints.moto
+            functions,
+            self.workers,
+            self.triggers.asynchronous,
+            mailbox=Mailbox(self.state / "mail"),
+            upstream=self.endpoints.moto,
         )
         port = urlsplit(self.endpoints.aws).port
         assert port is not None

@@ -6,11 +6,13 @@ from eventsplatform.config import (
     ConfigurationError,
     DatabaseSettings,
     KafkaSettings,
+    MailSettings,
     NatsSettings,
     OutboxSettings,
     RedisSettings,
     SearchSettings,
     TokenSettings,
+    WebClientSettings,
     WebSocketSettings,
     read_setting,
 )
@@ -24,6 +26,8 @@ SETTINGS = [
     (TokenSettings, {"JWT_KEYS_SECRET": "JwtKeys"}),
     (OutboxSettings, {}),
     (WebSocketSettings, {"WEBSOCKET_CALLBACK_URL": "https://h/dev"}),
+    (MailSettings, {"MAIL_FROM": "Events <no-reply@h>"}),
+    (WebClientSettings, {"WEB_URL": "https://h/app"}),
 ]
 REQUIRED = [(settings, variables, name) for settings, variables in SETTINGS for name in variables]
 
@@ -73,6 +77,7 @@ def test_a_missing_variable_is_named(
         (OutboxSettings, "OUTBOX_SHARDS", "0"),
         (OutboxSettings, "OUTBOX_SHARDS", "four"),
         (WebSocketSettings, "WEBSOCKET_CALLBACK_URL", "wss://h"),
+        (WebClientSettings, "WEB_URL", "h/app"),
     ],
 )
 def test_a_malformed_variable_is_named(settings: type, name: str, value: str, environment: pytest.MonkeyPatch) -> None:
