@@ -77,7 +77,8 @@ def _put_secret(secretsmanager: Any, secret: Secret, values: SecretValues) -> No
     except secretsmanager.exceptions.ResourceNotFoundException:
         secretsmanager.create_secret(Name=secret.name, SecretString=value)
     else:
-        if present != value:
+        # A generated value is made once: what stands there instead has been rotated in.
+        if present != value and secret.generate is None:
             secretsmanager.put_secret_value(SecretId=secret.name, SecretString=value)
 
 

@@ -54,8 +54,8 @@ class Moto(Engine):
             response.raise_for_status()
 
     async def configure(self) -> None:
-        """Have state machines executed rather than only recorded."""
+        """Have state machines executed rather than only recorded, and ask for no Docker: functions run elsewhere."""
         async with httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS, trust_env=False) as client:
-            settings = {"stepfunctions": {"execute_state_machine": True}}
+            settings = {"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}
             response = await client.post(f"{self.address}/moto-api/config", json=settings)
         response.raise_for_status()

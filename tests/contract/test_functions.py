@@ -32,6 +32,7 @@ from local.workers.variables import module_path
 from tests.contract.test_imports import imported_by
 from tests.support.application import ROOT, template_application
 from tests.support.platform import Account, RunningPlatform, platform_running
+from tests.support.rotation import begin_rotation
 
 FUNCTIONS = {
     function.code.relative_to(ROOT / "functions"): function for function in template_application().functions.values()
@@ -182,6 +183,7 @@ def values(platform: RunningPlatform) -> dict[str, str]:
         "access_token": ada.access_token,
         "session_id": ada.claims["sid"],
         "event_id": str(platform.create_event(ada)["id"]),
+        "rotation_token": begin_rotation(platform.endpoints["aws"], "JwtKeys"),
         "starts_at": rfc3339(starts_at),
         "ends_at": rfc3339(starts_at + timedelta(hours=3)),
     }
@@ -255,7 +257,7 @@ def outcome(event: dict[str, Any], answer: dict[str, Any]) -> str:
         return "taken" if result == {"batchItemFailures": []} else f"failed: {result}"
     if answer["error"] is None:
         return "taken"
-    assert result["errorType"] in {"Unauthorized", "NotFoundError"}, result
+    assert result["errorType"] in {"Unauthorized", "NotFoundError", "RotationError"}, result
     return "refused"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from eventsplatform.observability import logger
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 SECRETS_MAX_AGE_SECONDS = 300
+SECRETS_READ_AGAIN_SECONDS = 10
 
 # Errors of a called function that trying again may cure, and Lambda's own when it has no room.
 _UNAVAILABLE_ERRORS = frozenset({"DependencyUnavailableError", "Sandbox.Timedout", "Runtime.ExitError"})
@@ -40,18 +42,34 @@ class SecretStore:
 
     def __init__(self) -> None:
         self._last_known: dict[str, dict[str, Any]] = {}
+        self._read_again_at: dict[str, float] = {}
 
     def get_json(self, name: str) -> dict[str, Any]:
         """The secret's object; the last one known while Secrets Manager does not answer.
 
         Raises DependencyUnavailableError when there is none yet.
         """
+        return self._get(name, anew=False)
+
+    def get_json_anew(self, name: str) -> dict[str, Any]:
+        """The secret's object past the cache, for what it does not have; at most once in ten seconds.
+
+        Whoever sends what no secret has, again and again, does not get Secrets Manager asked each time.
+        """
+        now = time.monotonic()
+        if now < self._read_again_at.get(name, 0.0):
+            return self.get_json(name)
+        self._read_again_at[name] = now + SECRETS_READ_AGAIN_SECONDS
+        return self._get(name, anew=True)
+
+    def _get(self, name: str, *, anew: bool) -> dict[str, Any]:
         from aws_lambda_powertools.utilities.parameters import SecretsProvider
         from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
         provider = _secrets_provider(SecretsProvider)
         try:
-            self._last_known[name] = json.loads(provider.get(name, max_age=SECRETS_MAX_AGE_SECONDS))
+            text = provider.get(name, max_age=SECRETS_MAX_AGE_SECONDS, force_fetch=anew, VersionStage="AWSCURRENT")
+            self._last_known[name] = json.loads(text)
         except GetParameterError as error:
             logger.warning("a secret could not be read", extra={"secret": name, "error": str(error)})
             if name not in self._last_known:

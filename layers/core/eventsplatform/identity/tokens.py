@@ -17,6 +17,7 @@ from eventsplatform.clock import Clock
 from eventsplatform.errors import UnauthenticatedError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.identity.model import User
+from eventsplatform.identity.signing_keys import KeySet
 
 ALGORITHM = "HS256"
 LIFETIME = timedelta(minutes=15)
@@ -37,8 +38,6 @@ _CLAIM_TYPES = {
 REQUIRED_CLAIMS = ["iss", "aud", *_CLAIM_TYPES]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-
-KeySet = Mapping[str, str]
 
 
 class AccessTokenIssuer:
@@ -71,8 +70,18 @@ class AccessTokenIssuer:
 
 
 class AccessTokenVerifier:
-    def __init__(self, keys: Callable[[], KeySet], *, issuer: str, audience: str) -> None:
+    """`keys` may be some minutes old; `keys_anew` is asked for a key id that they do not have."""
+
+    def __init__(
+        self,
+        keys: Callable[[], KeySet],
+        *,
+        issuer: str,
+        audience: str,
+        keys_anew: Callable[[], KeySet] | None = None,
+    ) -> None:
         self._keys = keys
+        self._keys_anew = keys_anew or keys
         self._issuer = issuer
         self._audience = audience
 
@@ -86,13 +95,10 @@ class AccessTokenVerifier:
     def verify(self, token: str) -> Caller:
         """Raises UnauthenticatedError: expired, wrongly signed, for another audience, incomplete …"""
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            keys = self._keys()
-            if not isinstance(kid, str) or kid == "active" or kid not in keys:
-                raise UnauthenticatedError("The access token was signed with an unknown key.")
+            key = self._key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
                 token,
-                keys[kid],
+                key,
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
@@ -104,6 +110,13 @@ class AccessTokenVerifier:
             raise UnauthenticatedError("The access token has expired.") from error
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
             raise UnauthenticatedError("The access token is not valid.") from error
+
+    def _key(self, kid: object) -> str:
+        if isinstance(kid, str) and kid != "active":
+            key = self._keys().get(kid) or self._keys_anew().get(kid)
+            if key is not None:
+                return key
+        raise UnauthenticatedError("The access token was signed with an unknown key.")
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:

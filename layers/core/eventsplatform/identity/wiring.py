@@ -8,8 +8,12 @@ from typing import Any
 from eventsplatform.adapters.aws import SecretStore
 from eventsplatform.clock import utc_now
 from eventsplatform.config import TokenSettings
+from eventsplatform.identity.rotation import KeyRotation
 from eventsplatform.identity.service import Identity
-from eventsplatform.identity.tokens import AccessTokenIssuer, AccessTokenVerifier, KeySet
+from eventsplatform.identity.signing_keys import KeySet
+from eventsplatform.identity.tokens import AccessTokenIssuer, AccessTokenVerifier
+from eventsplatform.messaging.model import AuditRecord
+from eventsplatform.observability import emit_metric, logger
 
 
 def _keys(settings: TokenSettings) -> Callable[[], KeySet]:
@@ -18,8 +22,13 @@ def _keys(settings: TokenSettings) -> Callable[[], KeySet]:
 
 
 def _verifier() -> AccessTokenVerifier:
-    settings = TokenSettings.from_environment()
-    return AccessTokenVerifier(_keys(settings), issuer=settings.issuer, audience=settings.audience)
+    settings, store = TokenSettings.from_environment(), SecretStore()
+    return AccessTokenVerifier(
+        lambda: store.get_json(settings.keys_secret),
+        issuer=settings.issuer,
+        audience=settings.audience,
+        keys_anew=lambda: store.get_json_anew(settings.keys_secret),
+    )
 
 
 def _identity() -> Identity:
@@ -33,4 +42,25 @@ def _identity() -> Identity:
     return Identity(unit_of_work(database(), PostgresIdentity), Argon2Passwords(), issuer, utc_now)
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Identity: _identity, AccessTokenVerifier: _verifier}
+def _rotation() -> KeyRotation:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.adapters.secret_versions import SecretsManagerVersions
+    from eventsplatform.identity.repository import PostgresIdentity
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    work = unit_of_work(database(), PostgresIdentity)
+
+    def audit(record: AuditRecord) -> None:
+        with work() as (_, outbox):
+            outbox.record(record)
+        logger.info("the signing keys rotate", extra=dict(record.details))
+        emit_metric("signing_key_rotations_total", 1)
+
+    return KeyRotation(SecretsManagerVersions(), audit)
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {
+    AccessTokenVerifier: _verifier,
+    Identity: _identity,
+    KeyRotation: _rotation,
+}
