@@ -15,6 +15,9 @@ from enum import Enum
 from functools import cached_property, lru_cache
 from typing import Protocol
 
+# How long the copy of the revocations in Redis may be relied on without being renewed.
+COPY_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Quota:

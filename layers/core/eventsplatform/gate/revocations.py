@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from eventsplatform.gate.model import Session, Standing
-from eventsplatform.gate.service import COPY_SECONDS
+from eventsplatform.gate.model import COPY_SECONDS, Session, Standing
 from eventsplatform.gate.store import COMPLETE, session_keys
 from eventsplatform.observability import logger
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 # How long an access token can be valid: its lifetime, and the leeway of those who verify it.
 ACCESS_TOKEN_SECONDS = 15 * 60 + 30
-# Half of the copy's life is left when the first request is told to have it renewed.
-RENEW_BEFORE_SECONDS = COPY_SECONDS / 2
 # Clocks of two machines drift apart by far less than this in COPY_SECONDS.
 CLOCK_DRIFT_SECONDS = 0.5
 RETRY_SECONDS = 0.25
@@ -44,7 +41,9 @@ for i = 1, #KEYS do
 end
 """
 
+# Nothing to do while another one is at it, or has just been.
 _BEGIN_RESTORE = """
+if redis.call('PTTL', KEYS[2]) > ARGV[3] + 0 then return false end
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return false end
 return redis.call('TIME')
 """
@@ -80,10 +79,12 @@ class Revocations:
         self,
         redis: Redis,
         *,
+        copy_seconds: float = COPY_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._redis = redis
+        self._copy_seconds = copy_seconds
         self._monotonic = monotonic
         self._sleep = sleep
 
@@ -98,22 +99,25 @@ class Revocations:
     def restore(self, read: Callable[[], LiveRevocations]) -> bool:
         """Make the copy complete with what `read` finds in Postgres; whether this call did.
 
-        One caller at a time does it; for the others, and while Redis is down, `read` isn't called.
+        One caller at a time does it; for the others, while the copy is fresh and while Redis is down, `read` isn't
+        called.
         """
         from redis import RedisError
 
         mark = secrets.token_hex(8)
         try:
-            begun = self._redis.eval(_BEGIN_RESTORE, 1, _RESTORING, mark, _RESTORE_SECONDS)
+            fresh_ms = int(self._copy_seconds * 1000) // 2
+            begun = self._redis.eval(_BEGIN_RESTORE, 2, _RESTORING, COMPLETE, mark, _RESTORE_SECONDS, fresh_ms)
             if not begun:
                 return False
             # Before Postgres is read: what is committed from now on may be missing.
             seconds, microseconds = map(int, begun)
             self._write(read())
-            began = seconds * 1_000_000 + microseconds
-            renew_from = began + int((COPY_SECONDS - RENEW_BEFORE_SECONDS) * 1e6)
-            expires_ms = (began + int(COPY_SECONDS * 1e6)) // 1000
-            return bool(self._redis.eval(_FINISH_RESTORE, 2, _RESTORING, COMPLETE, mark, renew_from, expires_ms))
+            began_us = seconds * 1_000_000 + microseconds
+            expires_ms = began_us // 1000 + 2 * fresh_ms
+            # With half of the copy's life left, the first request is told to have it renewed.
+            renew_from_us = began_us + 1000 * fresh_ms
+            return bool(self._redis.eval(_FINISH_RESTORE, 2, _RESTORING, COMPLETE, mark, renew_from_us, expires_ms))
         except RedisError as error:
             logger.warning("the revocations could not be copied", extra={"error": str(error)})
             return False
@@ -135,7 +139,7 @@ class Revocations:
     def _end(self, ended: LiveRevocations) -> None:
         from redis import RedisError
 
-        expired_at = self._monotonic() + COPY_SECONDS + CLOCK_DRIFT_SECONDS
+        expired_at = self._monotonic() + self._copy_seconds + CLOCK_DRIFT_SECONDS
         while True:
             try:
                 self._write(ended)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from eventsplatform.errors import DependencyUnavailableError, RateLimitedError, UnauthenticatedError
 from eventsplatform.gate.model import (
+    COPY_SECONDS,
     LimitClass,
     LocalLimiter,
     Session,
@@ -20,8 +21,6 @@ from eventsplatform.gate.model import (
 )
 from eventsplatform.gate.policies import Policy, policy_for
 
-# How long the copy of the revocations in Redis may be relied on without being renewed.
-COPY_SECONDS = 10.0
 # A Redis that is down or black-holed is asked again after this; each try may cost its time-out.
 RETRY_SECONDS = 1.0
 
@@ -61,12 +60,15 @@ class Gate:
         monotonic: Callable[[], float],
         report_unavailable: Callable[[LimitClass], None],
         address_factor: int = 1,
+        *,
+        copy_seconds: float = COPY_SECONDS,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._monotonic = monotonic
         self._report_unavailable = report_unavailable
         self._address_factor = address_factor
+        self._copy_seconds = copy_seconds
         self._local = LocalLimiter(monotonic)
         self._retry_at = -math.inf
         self._trusted_from = -math.inf
@@ -83,7 +85,7 @@ class Gate:
         if verdict is None:
             self._report_unavailable(limit_class)
             if limit_class.fallback:
-                # Of what is beyond this process's own count only the class itself says something.
+                # The class alone: the wider levels mean little for the requests that one process happens to see.
                 own = policy.levels(address, caller.user_id if caller else None)[-1:]
                 _refuse_limited(policy, self._local.check(own), own[0].name)
             if caller is not None:
@@ -112,10 +114,10 @@ class Gate:
             verdict = self._store.check(policy, address, caller)
         except StoreUnavailableError:
             self._retry_at = self._monotonic() + RETRY_SECONDS
-            self._trusted_from = self._monotonic() + COPY_SECONDS
+            self._trusted_from = self._monotonic() + self._copy_seconds
             return None
         if self._store.reconnected():
-            self._trusted_from = self._monotonic() + COPY_SECONDS
+            self._trusted_from = self._monotonic() + self._copy_seconds
         return verdict
 
     def _confirm(self, caller: Session, standing: Standing) -> None:

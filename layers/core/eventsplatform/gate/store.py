@@ -152,14 +152,12 @@ def _arguments(policy: Policy, signed_in: bool, generation: int) -> bytes:
     return _bulk_strings([str(number) for number in numbers])
 
 
-@cache
-def gate_store() -> RedisStore:
-    """The execution environment's store. Nothing is tried again within a call: the gate knows what to do without."""
+def connect(settings: RedisSettings) -> RedisStore:
+    """Nothing is tried again within a call: the gate knows what to do without Redis."""
     from redis import ConnectionPool
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    settings = RedisSettings.from_environment()
     pool = ConnectionPool.from_url(
         settings.url,
         protocol=2,

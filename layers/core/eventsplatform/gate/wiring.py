@@ -8,11 +8,11 @@ from typing import Any
 
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.adapters.redis import redis_client
-from eventsplatform.config import GateSettings, read_setting
+from eventsplatform.config import GateSettings, RedisSettings, read_setting
 from eventsplatform.gate.model import LimitClass, Session, SessionState
 from eventsplatform.gate.revocations import Revocations
 from eventsplatform.gate.service import Gate
-from eventsplatform.gate.store import gate_store
+from eventsplatform.gate.store import connect
 from eventsplatform.observability import emit_metric
 
 
@@ -39,7 +39,7 @@ def _report_unavailable(limit_class: LimitClass) -> None:
 
 def _gate() -> Gate:
     return Gate(
-        gate_store(),
+        connect(RedisSettings.from_environment()),
         IdentityFunction(FunctionClient()),
         time.monotonic,
         _report_unavailable,
