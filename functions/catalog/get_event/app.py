@@ -2,10 +2,12 @@ from fastapi import Path, Response
 
 from eventsplatform.catalog.model import Event
 from eventsplatform.catalog.service import Catalog
+from eventsplatform.entrypoints.access import anyone
 from eventsplatform.entrypoints.http import HttpFunction
+from eventsplatform.gate.policies import READ
 from eventsplatform.identity.caller import Caller
 
-function = HttpFunction()
+function = HttpFunction(access=anyone(), limit=READ)
 
 
 @function.get("/v1/events/{event_id}", response_model=Event)

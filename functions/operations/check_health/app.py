@@ -1,9 +1,10 @@
 from fastapi import Response
 
+from eventsplatform.entrypoints.access import anyone
 from eventsplatform.entrypoints.http import HttpFunction
 from eventsplatform.operations.health import Health, HealthReport
 
-function = HttpFunction()
+function = HttpFunction(access=anyone(), limit=None)
 
 
 @function.get("/health", response_model=HealthReport, response_model_exclude_none=True)

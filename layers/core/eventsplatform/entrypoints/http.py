@@ -1,7 +1,8 @@
 """REST endpoints: FastAPI validates and documents, Mangum adapts API Gateway's proxy events to it.
 
-`HttpFunction` owns what all endpoints share: the error map (RFC 9457), the caller's identity from the
-authorizer, content-type checks, request ids, response headers, logs, the trace and the request metrics.
+`HttpFunction` owns what all endpoints share. Before an endpoint sees a request: its form and size, the caller, the
+gate (revocation and rate limits in one round trip), the access rule, the Idempotency-Key. After it: the error map
+(RFC 9457), request ids, response headers, logs, the trace and the request metrics.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
+import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -21,17 +24,20 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from eventsplatform.config import read_setting
+from eventsplatform.entrypoints.access import Access
+from eventsplatform.entrypoints.content import check_content
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.errors import (
     FieldError,
     InvalidInputError,
     MalformedRequestError,
     PlatformError,
-    UnauthenticatedError,
-    UnsupportedMediaTypeError,
     from_http_status,
 )
-from eventsplatform.identity.caller import Caller
+from eventsplatform.gate.model import LimitClass
+from eventsplatform.gate.service import Gate
+from eventsplatform.idempotency import NamedRequest, handling_request
+from eventsplatform.identity.caller import Caller, Client
 from eventsplatform.observability import begin_invocation, header, logger, record_http_request
 
 Service = TypeVar("Service")
@@ -46,16 +52,44 @@ DEFAULT_HEADERS = {
 }
 
 # What a page of another origin may read besides the headers that the Fetch standard lists as safe.
-EXPOSED_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-Id")
+EXPOSED_HEADERS = (
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Request-Id",
+)
+
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 # Everything else is sent as base64, which API Gateway decodes only for the API's binary media types.
 TEXT_TYPES = ["text/", "application/json", "application/problem+json", "image/svg+xml"]
 
 
-class HttpFunction:
-    """One REST function. `handler` is what Lambda calls; `app` is its FastAPI application."""
+@dataclass(frozen=True)
+class _Admitted:
+    """A request that may be handled: whose it is, its name if it has one, and what the gate adds to its answer."""
 
-    def __init__(self) -> None:
+    caller: Caller | None
+    client: Client
+    named: NamedRequest | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class HttpFunction:
+    """One REST function. `handler` is what Lambda calls; `app` is its FastAPI application.
+
+    `access` says who may use it and `limit` how often; without one it is not limited. `secret_content` is for
+    endpoints whose requests or answers hold secrets: an answer that is kept for a repeat is kept sealed.
+    """
+
+    def __init__(self, *, access: Access, limit: LimitClass | None, secret_content: bool = False) -> None:
+        self.access = access
+        self.limit = limit
+        self._secret_content = secret_content
+        self._admitted: _Admitted | None = None
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         self.app.add_exception_handler(PlatformError, _answer_platform_error)
         self.app.add_exception_handler(RequestValidationError, _answer_validation_error)
@@ -76,35 +110,30 @@ class HttpFunction:
 
         return Depends(injected)
 
-    def caller(self, permission: str | None = None) -> Any:
-        """An argument default that injects the authenticated Caller, who must hold `permission`."""
+    def caller(self) -> Any:
+        """An argument default that injects the Caller that the access rule has let through."""
 
-        async def authenticated(request: Request) -> Caller:
-            caller = _authorized_caller(request)
-            if caller is None:
-                raise UnauthenticatedError("Send an access token as 'Authorization: Bearer …'.")
-            if permission is not None:
-                caller.require(permission)
-            return caller
+        async def authenticated() -> Caller | None:
+            return self._in_hand.caller
 
         return Depends(authenticated)
 
     def optional_caller(self) -> Any:
-        """An argument default for endpoints that are open but show more to some: a Caller or None.
+        """An argument default for endpoints that are open to all but show more to some: a Caller or None."""
+        return self.caller()
 
-        Such routes have no authorizer (API Gateway refuses a request without its identity source), so
-        the token is verified here. Raises UnauthenticatedError for a token that is present but invalid.
-        """
+    def client(self) -> Any:
+        """An argument default that injects the Client that the request came from."""
 
-        async def maybe_authenticated(request: Request) -> Caller | None:
-            authorization = request.headers.get("authorization")
-            if authorization is None:
-                return None
-            from eventsplatform.identity.tokens import AccessTokenVerifier
+        async def connected() -> Client:
+            return self._in_hand.client
 
-            return provide(AccessTokenVerifier).verify_header(authorization)
+        return Depends(connected)
 
-        return Depends(maybe_authenticated)
+    @property
+    def _in_hand(self) -> _Admitted:
+        assert self._admitted is not None
+        return self._admitted
 
     @cached_property
     def _event_loop(self) -> asyncio.AbstractEventLoop:
@@ -120,18 +149,23 @@ class HttpFunction:
             function_request_id=context.aws_request_id,
         )
         try:
-            _check_content_type(event)
+            self._admitted = self._admit(event)
             asyncio.set_event_loop(self._event_loop)
-            result: dict[str, Any] = self._adapter(event, context)
+            with handling_request(self._admitted.named):
+                result: dict[str, Any] = self._adapter(event, context)
         except UnicodeEncodeError:
             # JSON's escapes can write half a character; the adapter makes bytes of the request.
             error = MalformedRequestError("The request is not Unicode text.")
             result = _as_result(error, instance=event["path"], request_id=request_id)
         except PlatformError as error:
             result = _as_result(error, instance=event["path"], request_id=request_id)
+        except Exception:
+            logger.exception("unexpected error")
+            result = _as_result(_unexpected(), instance=event["path"], request_id=request_id)
         headers = result.setdefault("headers", {}) or {}
-        defaults = {**DEFAULT_HEADERS, **_cross_origin_headers()}
+        defaults = {**DEFAULT_HEADERS, **_cross_origin_headers(), **self._answer_headers()}
         result["headers"] = {**_absent(defaults, headers), **headers, "x-request-id": request_id}
+        self._admitted = None
         record_http_request(
             method=event["httpMethod"],
             endpoint=event["resource"],
@@ -139,6 +173,39 @@ class HttpFunction:
             seconds=time.perf_counter() - started,
         )
         return result
+
+    def _admit(self, event: dict[str, Any]) -> _Admitted:
+        """Raises a PlatformError for a request that is not to be handled."""
+        content = check_content(event)
+        caller = _caller(event)
+        identity = event["requestContext"]["identity"]
+        client = Client(address=identity["sourceIp"], user_agent=identity.get("userAgent") or "")
+        headers: Mapping[str, str] = {}
+        if self.limit is not None:
+            headers = provide(Gate).admit(caller, client.address, self.limit).headers
+        self.access.check(caller, _is_verified)
+        return _Admitted(caller, client, self._named(event, caller, client, content), headers)
+
+    def _named(
+        self, event: dict[str, Any], caller: Caller | None, client: Client, content: bytes
+    ) -> NamedRequest | None:
+        key = header(event["headers"], "idempotency-key")
+        if key is None or event["httpMethod"] not in WRITES:
+            return None
+        return NamedRequest.of(
+            caller=str(caller.user_id) if caller else client.address,
+            method=event["httpMethod"],
+            path=event["path"],
+            key=key,
+            content=content + orjson.dumps(event.get("multiValueQueryStringParameters") or {}),
+            secret=self._secret_content,
+        )
+
+    def _answer_headers(self) -> dict[str, str]:
+        if self._admitted is None:
+            return {}
+        replayed = self._admitted.named is not None and self._admitted.named.replayed
+        return {**self._admitted.headers, **({"Idempotency-Replayed": "true"} if replayed else {})}
 
 
 class _Contained:
@@ -154,17 +221,25 @@ class _Contained:
             logger.exception("unexpected error")
 
 
-def _authorized_caller(request: Request) -> Caller | None:
-    context = request.scope["aws.event"]["requestContext"].get("authorizer") or {}
-    return Caller.from_context(context) if "sub" in context else None
+def _caller(event: dict[str, Any]) -> Caller | None:
+    """Whom the authorizer or, on a route that is open to all, the token itself names.
+
+    Open routes have no authorizer: API Gateway would refuse a request without its identity source. Raises
+    UnauthenticatedError for a token that is present but not valid.
+    """
+    context = event["requestContext"].get("authorizer") or {}
+    if "sub" in context:
+        return Caller.from_context(context)
+    authorization = header(event["headers"], "authorization")
+    if authorization is None:
+        return None
+    from eventsplatform.identity.tokens import AccessTokenVerifier
+
+    return provide(AccessTokenVerifier).verify_header(authorization)
 
 
-def _check_content_type(event: dict[str, Any]) -> None:
-    if not event.get("body"):
-        return
-    content_type = (header(event["headers"], "content-type") or "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise UnsupportedMediaTypeError(f"Content-Type is {content_type or 'absent'!r}; allowed: 'application/json'.")
+def _is_verified(caller: Caller) -> bool:
+    return provide(Gate).is_verified(caller)
 
 
 @cache
@@ -219,7 +294,11 @@ async def _answer_framework_error(request: Request, error: Exception) -> Respons
 
 
 async def _answer_unexpected_error(request: Request, _error: Exception) -> Response:
-    return _answer(request, PlatformError("Something went wrong on our side; it has been logged under the request id."))
+    return _answer(request, _unexpected())
+
+
+def _unexpected() -> PlatformError:
+    return PlatformError("Something went wrong on our side; it has been logged under the request id.")
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> Response:

@@ -58,3 +58,11 @@ class Caller:
             verified=context["verified"] == "true",
             expires_at=datetime.fromtimestamp(int(context["exp"]), UTC),
         )
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a request came from: the address that API Gateway saw, never one that the request itself claims."""
+
+    address: str
+    user_agent: str
