@@ -151,3 +151,15 @@ def upgrade() -> None:
         """
     )
     op.execute("CREATE INDEX known_networks_last_used ON identity.known_networks (last_used_at)")
+
+    op.execute(
+        """
+        CREATE TABLE identity.idempotency_keys (
+            id          bytea       PRIMARY KEY,
+            fingerprint bytea       NOT NULL,
+            outcome     jsonb       NOT NULL,
+            created_at  timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    op.execute("CREATE INDEX idempotency_keys_age ON identity.idempotency_keys (created_at)")
