@@ -50,7 +50,7 @@ def test_every_route_of_the_template_is_served_by_its_function_and_the_other_way
 
 def test_every_function_that_serves_rest_is_behind_a_route(rest_api: RestApi) -> None:
     functions = template_application().functions.values()
-    serving = {function.name for function in functions if "HttpFunction()" in (function.code / "app.py").read_text()}
+    serving = {function.name for function in functions if "HttpFunction(" in (function.code / "app.py").read_text()}
 
     assert serving == {route.function for route in rest_api.routes}
 
@@ -58,9 +58,9 @@ def test_every_function_that_serves_rest_is_behind_a_route(rest_api: RestApi) ->
 def test_a_route_has_an_authorizer_exactly_where_its_endpoint_wants_a_caller(rest_api: RestApi) -> None:
     """Without one, nobody could be told to the endpoint; with one, API Gateway would turn away the anonymous."""
     for route in rest_api.routes:
-        source = (template_application().functions[route.function].code / "app.py").read_text()
+        access = load_function(template_application().functions[route.function]).function.access
 
-        assert bool(route.authorizer) == ("function.caller(" in source), route
+        assert bool(route.authorizer) == access.signed_in, route
 
 
 def test_every_websocket_route_has_a_function_of_its_kind(websocket_api: WebSocketApi) -> None:

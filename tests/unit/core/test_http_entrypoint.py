@@ -13,10 +13,15 @@ from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from eventsplatform.entrypoints import http
+from eventsplatform.entrypoints.access import Access, anyone, signed_in, verified
 from eventsplatform.entrypoints.http import HttpFunction
-from eventsplatform.errors import ConflictError, DependencyUnavailableError
+from eventsplatform.errors import ConflictError, DependencyUnavailableError, PlatformError, RateLimitedError
 from eventsplatform.fields import ONE_LINE
-from eventsplatform.identity.caller import Caller
+from eventsplatform.gate.model import LimitClass
+from eventsplatform.gate.policies import READ
+from eventsplatform.gate.service import Admission, Gate
+from eventsplatform.idempotency import named_request
+from eventsplatform.identity.caller import Caller, Client
 from tests.support.lambda_events import Context, caller_context, rest_event
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -45,9 +50,32 @@ class Filter(BaseModel):
     limit: int = Field(default=20, ge=1, le=100)
 
 
-function = HttpFunction()
-READER = function.caller("events:read")
-ADMINISTRATOR = function.caller("admin:access")
+class OpenGate:
+    """Lets everyone through, and knows who has confirmed an address since."""
+
+    def __init__(self) -> None:
+        self.admitted: list[tuple[Caller | None, str, LimitClass]] = []
+        self.verified_since: set[int] = set()
+        self.refusal: PlatformError | None = None
+
+    def admit(self, caller: Caller | None, address: str, limit_class: LimitClass) -> Admission:
+        self.admitted.append((caller, address, limit_class))
+        if self.refusal is not None:
+            raise self.refusal
+        return Admission({"RateLimit": '"read";r=9;t=1'})
+
+    def is_verified(self, caller: Caller) -> bool:
+        return caller.user_id in self.verified_since
+
+
+@pytest.fixture(autouse=True)
+def gate(monkeypatch: pytest.MonkeyPatch) -> OpenGate:
+    opened = OpenGate()
+    monkeypatch.setattr(http, "provide", {Gate: opened}.__getitem__)
+    return opened
+
+
+function = HttpFunction(access=anyone(), limit=READ)
 
 
 @function.post("/v1/things", status_code=201)
@@ -66,14 +94,17 @@ async def get(thing_id: int = Path(ge=1, le=2**63 - 1)) -> int:
     return thing_id
 
 
-@function.get("/v1/mine")
-async def mine(caller: Caller = READER) -> int:
-    return caller.user_id
+def closed(access: Access) -> HttpFunction:
+    """A function that answers who calls, from where."""
+    guarded = HttpFunction(access=access, limit=READ)
 
+    caller_in_hand, client_in_hand = guarded.caller(), guarded.client()
 
-@function.get("/v1/secret")
-async def secret(caller: Caller = ADMINISTRATOR) -> int:
-    return caller.user_id
+    @guarded.get("/v1/mine")
+    async def mine(caller: Caller = caller_in_hand, client: Client = client_in_hand) -> list[str]:
+        return [str(caller.user_id), client.address]
+
+    return guarded
 
 
 @function.get("/v1/conflict")
@@ -345,24 +376,101 @@ def test_an_unexpected_exception_is_a_500_without_internals_and_logged_with_its_
     assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
 
 
-def test_the_caller_comes_from_the_authorizer() -> None:
-    assert call("GET", "/v1/mine", authorizer=caller_context(7))["body"] == "7"
+def answer_of(access: Access, **event: Any) -> dict[str, Any]:
+    return closed(access).handler(rest_event("GET", "/v1/mine", **event), Context())
 
 
-def test_an_endpoint_for_callers_refuses_everyone_else() -> None:
-    answer = call("GET", "/v1/mine")
+def test_the_caller_is_whom_the_authorizer_names_at_the_address_that_the_gateway_saw() -> None:
+    answer = answer_of(signed_in(), authorizer=caller_context(7), headers={"X-Forwarded-For": "192.0.2.1"})
 
-    problem(answer, 401, "unauthenticated")
-    assert answer["headers"]["www-authenticate"].startswith("Bearer ")
-    assert (
-        "events:read"
-        in problem(call("GET", "/v1/mine", authorizer=caller_context(7, "events:create")), 403, "forbidden")["detail"]
-    )
-    problem(call("GET", "/v1/secret", authorizer=caller_context(7)), 403, "forbidden")
+    assert json.loads(answer["body"]) == ["7", "203.0.113.7"]
 
 
-def test_an_authorization_header_alone_makes_nobody_a_caller() -> None:
-    problem(call("GET", "/v1/mine", headers={"Authorization": "Bearer anything"}), 401, "unauthenticated")
+def test_without_a_caller_it_is_a_401_that_names_the_scheme() -> None:
+    for access in (signed_in(), signed_in("events:read"), verified("events:read")):
+        answer = answer_of(access)
+
+        problem(answer, 401, "unauthenticated")
+        assert answer["headers"]["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_a_missing_permission_is_a_403_that_names_it() -> None:
+    answer = answer_of(signed_in("events:read"), authorizer=caller_context(7, "events:create"))
+
+    assert "'events:read'" in problem(answer, 403, "forbidden")["detail"]
+    assert answer_of(signed_in("events:read"), authorizer=caller_context(7, "events:read"))["statusCode"] == 200
+
+
+def test_who_has_not_confirmed_an_address_is_told_how(gate: OpenGate) -> None:
+    unverified = {**caller_context(7, "events:read"), "verified": "false"}
+
+    answer = answer_of(verified("events:read"), authorizer=unverified)
+
+    assert "Confirm your e-mail address" in problem(answer, 403, "forbidden")["detail"]
+    assert answer_of(signed_in("events:read"), authorizer=unverified)["statusCode"] == 200
+    gate.verified_since.add(7)
+    assert answer_of(verified("events:read"), authorizer=unverified)["statusCode"] == 200
+
+
+def test_every_request_passes_the_gate_once_with_its_address_and_limit(gate: OpenGate) -> None:
+    answer = answer_of(signed_in(), authorizer=caller_context(7))
+
+    ((caller, address, limit),) = gate.admitted
+    assert caller is not None
+    assert (caller.user_id, address, limit) == (7, "203.0.113.7", READ)
+    assert answer["headers"]["RateLimit"] == '"read";r=9;t=1'
+
+
+def test_whom_the_gate_refuses_reaches_no_endpoint(gate: OpenGate) -> None:
+    gate.refusal = RateLimitedError("Too fast.", retry_after_seconds=3)
+
+    answer = answer_of(signed_in(), authorizer=caller_context(7))
+
+    problem(answer, 429, "rate_limited")
+    assert answer["headers"]["Retry-After"] == "3"
+
+
+def test_an_endpoint_without_a_limit_asks_no_gate(gate: OpenGate) -> None:
+    unlimited = HttpFunction(access=anyone(), limit=None)
+    unlimited.get("/v1/mine")(empty)
+
+    assert unlimited.handler(rest_event("GET", "/v1/mine"), Context())["statusCode"] == 200
+    assert gate.admitted == []
+
+
+def test_a_body_beyond_the_bound_is_a_413() -> None:
+    problem(call("POST", "/v1/things", body={"title": "x" * 70_000, "size": 1}), 413, "request_too_large")
+
+
+def test_a_body_nested_too_deep_is_a_400() -> None:
+    def nested(depth: int) -> str:
+        return '{"title": "[[[[", "size": ' + "[" * depth + "]" * depth + "}"
+
+    problem(call("POST", "/v1/things", body=nested(16)), 400, "malformed_request")
+    assert pointers(call("POST", "/v1/things", body=nested(15))) == ["/size"]
+
+
+def test_a_request_can_be_named_by_its_sender() -> None:
+    named = HttpFunction(access=anyone(), limit=READ)
+
+    @named.post("/v1/named")
+    async def name() -> str:
+        request = named_request()
+        if request is None:
+            return "unnamed"
+        request.replayed = True
+        return request.id.hex()
+
+    def post(**headers: str) -> dict[str, Any]:
+        return named.handler(rest_event("POST", "/v1/named", headers=headers), Context())
+
+    answer = post(**{"Idempotency-Key": "a"})
+
+    assert answer["headers"]["Idempotency-Replayed"] == "true"
+    assert answer["body"] == post(**{"idempotency-key": "a"})["body"] != post(**{"Idempotency-Key": "b"})["body"]
+    assert json.loads(post()["body"]) == "unnamed"
+    assert "Idempotency-Replayed" not in post()["headers"]
+    problem(post(**{"Idempotency-Key": "é"}), 400, "malformed_request")
 
 
 def test_an_answer_without_content_has_none() -> None:

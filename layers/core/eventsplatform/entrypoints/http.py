@@ -177,7 +177,8 @@ class HttpFunction:
     def _admit(self, event: dict[str, Any]) -> _Admitted:
         """Raises a PlatformError for a request that is not to be handled."""
         content = check_content(event)
-        caller = _caller(event)
+        # An endpoint without a limit is open to all and looks at no token.
+        caller = _caller(event) if self.limit is not None else None
         identity = event["requestContext"]["identity"]
         client = Client(address=identity["sourceIp"], user_agent=identity.get("userAgent") or "")
         headers: Mapping[str, str] = {}

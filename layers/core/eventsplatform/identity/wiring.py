@@ -10,6 +10,7 @@ from eventsplatform.clock import utc_now
 from eventsplatform.config import TokenSettings
 from eventsplatform.identity.rotation import KeyRotation
 from eventsplatform.identity.service import Identity
+from eventsplatform.identity.sessions import Sessions
 from eventsplatform.identity.signing_keys import KeySet
 from eventsplatform.identity.tokens import AccessTokenIssuer, AccessTokenVerifier
 from eventsplatform.messaging.model import AuditRecord
@@ -59,8 +60,26 @@ def _rotation() -> KeyRotation:
     return KeyRotation(SecretsManagerVersions(), audit)
 
 
+def _sessions() -> Sessions:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.adapters.redis import redis_client
+    from eventsplatform.gate.revocations import LiveRevocations, Revocations
+    from eventsplatform.identity.sessions_repository import PostgresSessions
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    work = unit_of_work(database(), PostgresSessions)
+    revocations = Revocations(redis_client())
+
+    def ended() -> LiveRevocations:
+        with work.statement() as store:
+            return store.live_revocations()
+
+    return Sessions(work, lambda: revocations.restore(ended))
+
+
 FACTORIES: dict[type, Callable[[], Any]] = {
     AccessTokenVerifier: _verifier,
     Identity: _identity,
     KeyRotation: _rotation,
+    Sessions: _sessions,
 }
