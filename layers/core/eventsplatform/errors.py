@@ -168,9 +168,9 @@ class DependencyUnavailableError(PlatformError):
     title = "Temporarily unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
-    def __init__(self, dependency: str, *, retry_after_seconds: int = 2) -> None:
+    def __init__(self, dependency: str, *, retry_after_seconds: int = 2, detail: str = "") -> None:
         super().__init__(
-            f"The {dependency} is not answering at the moment; nothing was changed, try again shortly.",
+            detail or f"The {dependency} is not answering at the moment; nothing was changed, try again shortly.",
             headers={"Retry-After": str(retry_after_seconds)},
         )
         self.dependency = dependency
@@ -183,10 +183,10 @@ class OutcomeUnknownError(DependencyUnavailableError):
     title = "It is not known whether this was carried out"
 
     def __init__(self, dependency: str) -> None:
-        super().__init__(dependency)
-        self.detail = (
-            f"The {dependency} did not confirm in time, so the change may or may not have been made; "
-            "repeat the request with the same Idempotency-Key to find out."
+        super().__init__(
+            dependency,
+            detail=f"The {dependency} did not confirm in time, so the change may or may not have been made; "
+            "repeat the request with the same Idempotency-Key to find out.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.catalog.model import Event
@@ -16,11 +18,18 @@ from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog, CatalogStore
 from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
-from eventsplatform.errors import ConflictError, DependencyUnavailableError, InvalidInputError, MalformedRequestError
+from eventsplatform.errors import (
+    ConflictError,
+    DependencyUnavailableError,
+    InvalidInputError,
+    MalformedRequestError,
+    OutcomeUnknownError,
+)
 from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.messaging.model import Appendable
 from eventsplatform.messaging.outbox import UnitOfWork
 from tests.support.database import SHARDS, AnyUser, administrator, caller, event_in
+from tests.support.tcp_proxy import HOST, Cuts, tcp_proxy
 
 BODY = b'{"title": "A concert"}'
 
@@ -169,6 +178,82 @@ def test_a_first_try_that_still_runs_is_a_conflict(migrated_database: str, key: 
                 events.publish(event.id, caller(7))
         with handling_request(request(key)):
             assert events.publish(event.id, caller(7)).status == "published"
+
+
+# A database that is cut off ----------------------------------------------------------------------
+
+
+@contextmanager
+def cut_off(url: str, cuts: Cuts) -> Iterator[str]:
+    """The address of the same database, behind a proxy that cuts."""
+    address = conninfo_to_dict(url)
+    with tcp_proxy(int(str(address["port"])), cuts) as port:
+        yield make_conninfo(url, host=HOST, port=port)
+
+
+def committed(data: bytes) -> bool:
+    """Whether this is the server's word that a transaction has been committed (CommandComplete)."""
+    return b"COMMIT\x00" in data
+
+
+def test_an_answer_lost_after_the_commit_is_found_by_the_repeat(migrated_database: str, key: str) -> None:
+    cuts = Cuts(answer=committed)
+    with cut_off(migrated_database, cuts) as proxied:
+        with pytest.raises(OutcomeUnknownError, match="may or may not have been made"):
+            create(proxied, request(key), key)
+        assert cuts.made == 1
+        cuts.answer = lambda _: False
+        again = request(key)
+
+        event = create(proxied, again, key)
+
+    assert (event.title, again.replayed) == (key, True)
+    assert titled(migrated_database, key) == 1
+
+
+def test_without_a_key_the_repeat_of_a_lost_answer_has_another_effect(migrated_database: str, key: str) -> None:
+    """The control: the answer was lost indeed, and the effect was there."""
+    cuts = Cuts(answer=committed)
+    with cut_off(migrated_database, cuts) as proxied:
+        with pytest.raises(OutcomeUnknownError):
+            create(proxied, None, key)
+        cuts.answer = lambda _: False
+        create(proxied, None, key)
+
+    assert titled(migrated_database, key) == 2
+
+
+def test_a_connection_lost_before_the_commit_leaves_nothing_to_replay(migrated_database: str, key: str) -> None:
+    cuts = Cuts(request=lambda data: b"COMMIT" in data)
+    with cut_off(migrated_database, cuts) as proxied:
+        with pytest.raises(DependencyUnavailableError):
+            create(proxied, request(key), key)
+        assert titled(migrated_database, key) == 0
+        cuts.request = lambda _: False
+        again = request(key)
+        create(proxied, again, key)
+
+    assert not again.replayed
+    assert titled(migrated_database, key) == 1
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with keys", "the control: without"])
+def test_clients_that_repeat_until_answered_have_one_effect_each(migrated_database: str, named: bool) -> None:
+    dice = random.Random(7)
+    cuts = Cuts(answer=lambda data: committed(data) and dice.random() < 0.25)
+    run = str(uuid4())
+    with cut_off(migrated_database, cuts) as proxied:
+        for number in range(40):
+            name = f"{run}-{number}"
+            for _ in range(20):
+                try:
+                    create(proxied, request(name) if named else None, run)
+                except DependencyUnavailableError:
+                    continue
+                break
+
+    assert cuts.made > 5
+    assert titled(migrated_database, run) == 40 + (0 if named else cuts.made)
 
 
 def test_an_answer_with_secrets_is_kept_sealed_and_opens_for_its_own_request_alone(

@@ -1,0 +1,67 @@
+"""A TCP proxy that cuts connections where a test says: what a failover or a lost packet does to a client."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Cuts:
+    """`request(data)` and `answer(data)` say whether to cut instead of passing data on to the server or the client."""
+
+    request: Callable[[bytes], bool] = lambda _: False
+    answer: Callable[[bytes], bool] = lambda _: False
+    made: int = field(default=0)
+
+
+@contextmanager
+def tcp_proxy(port: int, cuts: Cuts) -> Iterator[int]:
+    """A proxy of the server at `port` on this machine; the port that it listens on itself."""
+    listener = socket.create_server((HOST, 0))
+    open_sockets: list[socket.socket] = [listener]
+    threads: list[threading.Thread] = []
+
+    def start(target: Callable[..., None], *arguments: object) -> None:
+        threads.append(threading.Thread(target=target, args=arguments, daemon=True))
+        threads[-1].start()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection((HOST, port))
+                open_sockets.extend((client, server))
+                start(_pass_on, client, server, lambda data: cuts.request(data), cuts)
+                start(_pass_on, server, client, lambda data: cuts.answer(data), cuts)
+
+    start(serve)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        for each in open_sockets:
+            _close(each)
+        for thread in threads:
+            thread.join(5)
+
+
+def _pass_on(source: socket.socket, target: socket.socket, is_cut: Callable[[bytes], bool], cuts: Cuts) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            if is_cut(data):
+                cuts.made += 1
+                break
+            target.sendall(data)
+    _close(source)
+    _close(target)
+
+
+def _close(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
