@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import operations, overhead, projections, startup
+from tests.load import limits, operations, overhead, projections, startup
 from tests.load.report import Report
 from tests.load.run import Run
 
@@ -23,6 +23,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "startup": startup.bench,
     "projections": projections.bench,
     "operations": operations.bench,
+    "limits": limits.bench,
 }
 
 

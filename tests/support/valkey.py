@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from local.engines.ports import choose_ports
 from local.engines.valkey import Valkey
@@ -22,9 +24,15 @@ class OwnValkey:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = self._engine.address
 
-    def client(self) -> redis.Redis:
+    def client(self, url: str | None = None) -> redis.Redis:
         """A client that gives up as soon as the functions' own does."""
-        return redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=0.25, socket_connect_timeout=0.25)
+        return redis.Redis.from_url(
+            url or self.url,
+            decode_responses=True,
+            socket_timeout=0.25,
+            socket_connect_timeout=0.25,
+            retry=Retry(NoBackoff(), 1),
+        )
 
     def start(self) -> None:
         """Empty: it keeps nothing."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 # How long the copy of the revocations in Redis may be relied on without being renewed.
 COPY_SECONDS = 10.0
@@ -34,7 +34,7 @@ class Quota:
         return self.emission_us * self.requests
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LimitClass:
     """What an endpoint costs: requests a minute of one user, or of one address where nobody is signed in.
 
@@ -67,8 +67,7 @@ class Standing(Enum):
     RENEW = "renew"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`level` is the index of the one that refused (`limited`), or of the one with the least left.
 
     `remaining` requests are left there; `seconds` are until there is room again, or until the quota is whole.

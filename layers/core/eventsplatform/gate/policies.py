@@ -39,9 +39,9 @@ class Rule:
         return f"ratelimit:{self.scope}:{subject}:{self.endpoint}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
-    """The rules for one limit class, of a user or of an address."""
+    """The rules for one limit class, of a user or of an address. Made once each, so they are told apart by identity."""
 
     rules: tuple[Rule, ...]
 

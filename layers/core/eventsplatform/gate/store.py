@@ -8,8 +8,14 @@ of one call lie on several slots). Time is Redis' own, for the clocks of two Lam
 from __future__ import annotations
 
 import hashlib
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from redis import ConnectionPool, RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, NoScriptError
+from redis.retry import Retry
 
 from eventsplatform.config import RedisSettings
 from eventsplatform.gate.model import Session, Standing, StoreUnavailableError, Verdict
@@ -23,28 +29,29 @@ if TYPE_CHECKING:
 RENEWAL_SECONDS = 2.0
 
 # KEYS: of a session `session:complete`, its id, its token's id and its user; then one TAT for each level.
-# ARGV: how many of the keys are a session's, the token's generation, the renewal's time in µs; then emission
-# interval and window of each level, in µs. The arithmetic is `model.admit`'s.
+# ARGV: the token's generation, or nothing where nobody is signed in; the renewal's time in µs; then emission interval
+# and window of each level, in µs. The arithmetic is `model.admit`'s.
 # Answers "standing limited level remaining µs", the last three of the level that refused or has the least left.
 _SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local values = redis.call('MGET', unpack(KEYS))
-local first, standing = ARGV[1] + 0, 'live'
-if first > 0 then
-  if values[2] or values[3] or (values[4] and values[4] + 0 > ARGV[2] + 0) then return {ok = 'revoked 0 0 0 0'} end
+local first, standing = 0, 'live'
+if ARGV[1] ~= '' then
+  first = 4
+  if values[2] or values[3] or (values[4] and values[4] + 0 > ARGV[1] + 0) then return {ok = 'revoked 0 0 0 0'} end
   if not values[1] then
     standing = 'unknown'
   elseif values[1] + 0 <= now then
     standing = 'renew'
-    redis.call('SET', KEYS[1], now + ARGV[3], 'KEEPTTL')
+    redis.call('SET', KEYS[1], now + ARGV[2], 'KEEPTTL')
   end
 end
 local tightest, least, whole = 0, math.huge, 0
 local refuses, wait = nil, 0
 local ahead = {}
 for i = first + 1, #KEYS do
-  local emission, window = ARGV[2 * (i - first) + 2] + 0, ARGV[2 * (i - first) + 3] + 0
+  local emission, window = ARGV[2 * (i - first) + 1] + 0, ARGV[2 * (i - first) + 2] + 0
   local used = (values[i] or now) - now
   if used < 0 then used = 0 elseif used > window then used = window end
   used = used + emission
@@ -62,11 +69,9 @@ for i = first + 1, #KEYS do
 end
 return {ok = standing .. ' 0 ' .. (tightest - first - 1) .. ' ' .. least .. ' ' .. whole}
 """
-_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _STANDINGS = {standing.value.encode(): standing for standing in Standing}
 
-SESSION_KEYS = 4
 COMPLETE = "session:complete"
 
 
@@ -82,21 +87,14 @@ class RedisStore:
         self._reconnected = False
 
     def check(self, policy: Policy, address: str, session: Session | None) -> Verdict:
-        from redis import RedisError
-        from redis.exceptions import NoScriptError
-
-        keys = policy.keys(address, None if session is None else session.user_id)
-        generation = 0
+        form = _form(policy, session is not None)
+        user_id = None if session is None else session.user_id
+        words = policy.keys(address, user_id)
         if session is not None:
-            keys = [COMPLETE, *session_keys(session), *keys]
-            generation = session.generation
-        arguments = _bulk_strings(keys), _arguments(policy, session is not None, generation)
-        count = len(keys)
+            words = [*session_keys(session), *words, str(session.generation)]
+        command = f"{form.before}{_bulk_strings(words)}{form.after}"
         try:
-            try:
-                answer = self._call(_head(policy, b"EVALSHA", _SHA.encode(), count), *arguments)
-            except NoScriptError:  # Redis was restarted; EVAL keeps the script
-                answer = self._call(_head(policy, b"EVAL", _SCRIPT.encode(), count), *arguments)
+            answer = self._call(command)
         except (RedisError, OSError) as error:
             # Whatever the connection says next belongs to this call; and one to a server that was demoted, or is
             # loading, is best made anew.
@@ -109,55 +107,61 @@ class RedisStore:
         reconnected, self._reconnected = self._reconnected, False
         return reconnected
 
-    def _call(self, *parts: bytes) -> bytes:
-        from redis.exceptions import ConnectionError as BrokenError
-
-        command = b"".join(parts)
+    def _call(self, command: str) -> bytes:
         was_connected = self._connection.is_connected
         try:
             return self._exchange(command)
-        except BrokenError:
+        except NoScriptError:
+            # Redis was restarted. EVAL keeps the script.
+            return self._exchange(command.replace(_BY_HASH, _BY_TEXT, 1))
+        except ConnectionError:
             # It may have been closed long ago, while the environment was frozen. Counting a request twice, should
             # the first have arrived, is the lesser evil.
             if not was_connected:
                 raise
             self._connection.disconnect()
             self._reconnected = True
-            return self._exchange(command)
+            return self._call(command)
 
-    def _exchange(self, command: bytes) -> bytes:
-        self._connection.send_packed_command([command], check_health=False)
+    def _exchange(self, command: str) -> bytes:
+        self._connection.send_packed_command([command.encode()], check_health=False)
         answer: bytes = self._connection.read_response(disable_decoding=True)
         return answer
 
 
-def _bulk_strings(words: list[str]) -> bytes:
-    """RESP's form of words (https://valkey.io/topics/protocol/)."""
-    return "".join([f"${len(word)}\r\n{word}\r\n" for word in words]).encode()
+def _bulk_strings(words: Iterable[str]) -> str:
+    """RESP's form of words, which are ASCII (https://valkey.io/topics/protocol/)."""
+    return "".join([f"${len(word)}\r\n{word}\r\n" for word in words])
+
+
+_BY_HASH = _bulk_strings(["EVALSHA", hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()])
+_BY_TEXT = _bulk_strings(["EVAL", _SCRIPT])
+
+
+class _Form(NamedTuple):
+    """The parts of a policy's command that are always the same."""
+
+    before: str
+    after: str
 
 
 @cache
-def _head(policy: Policy, command: bytes, script: bytes, keys: int) -> bytes:
-    words = 3 + keys + 3 + 2 * len(policy.rules)
-    parts = [b"*%d\r\n" % words]
-    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in (command, script, str(keys).encode())]
-    return b"".join(parts)
-
-
-@lru_cache(maxsize=256)
-def _arguments(policy: Policy, signed_in: bool, generation: int) -> bytes:
-    numbers = [SESSION_KEYS if signed_in else 0, generation, int(RENEWAL_SECONDS * 1e6)]
+def _form(policy: Policy, signed_in: bool) -> _Form:
+    keys = len(policy.rules) + (4 if signed_in else 0)
+    numbers = [int(RENEWAL_SECONDS * 1e6)]
     for rule in policy.rules:
         numbers += [rule.quota.emission_us, rule.quota.window_us]
-    return _bulk_strings([str(number) for number in numbers])
+    arguments = [str(number) for number in numbers]
+    if signed_in:
+        before, after = [str(keys), COMPLETE], arguments
+    else:
+        before, after = [str(keys)], ["", *arguments]
+    words = 2 + 1 + keys + 1 + len(arguments)
+    return _Form(f"*{words}\r\n{_BY_HASH}{_bulk_strings(before)}", _bulk_strings(after))
 
 
 def connect(settings: RedisSettings) -> RedisStore:
     """Nothing is tried again within a call: the gate knows what to do without Redis."""
-    from redis import ConnectionPool
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
     pool = ConnectionPool.from_url(
         settings.url,
         protocol=2,
