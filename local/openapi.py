@@ -18,11 +18,35 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
+from eventsplatform.entrypoints.http import WRITES, HttpFunction
 from local.application import Application, Function, RestRoute
 
 TITLE = "Events Platform"
 VERSION = "1"
 BEARER = "AccessToken"
+
+
+REFUSALS = {
+    "400": "The request could not be read",
+    "401": "The access token is missing, not valid, or of a session that has ended",
+    "403": "The caller may not do this",
+    "404": "There is no such thing, or it is none of the caller's business",
+    "409": "The present state refuses it, or a request with this Idempotency-Key is still running",
+    "412": "It has changed since the version that If-Match names",
+    "413": "The request is too large",
+    "415": "The content is not JSON",
+    "422": "Some values are not valid",
+    "429": "Too many requests; Retry-After says when to come again",
+    "5XX": "A failure of ours",
+}
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Names the request: a repeat within 24 hours gets the first one's answer and has no further effect.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+}
 
 
 class ProblemError(BaseModel):
@@ -67,6 +91,7 @@ def build_openapi(application: Application) -> dict[str, Any]:
     if application.rest_api is None:
         raise ValueError("the template declares no REST API")
     whole = FastAPI()
+    refusals: dict[tuple[str, str], dict[str, str]] = {}
     declared: dict[tuple[str, str], RestRoute] = {}
     for route in application.rest_api.routes:
         declared[route.path, route.method.lower()] = route
@@ -75,8 +100,10 @@ def build_openapi(application: Application) -> dict[str, Any]:
             served.tags = [application.functions[name].code.parent.name]
             served.operation_id = application.functions[name].code.name
             whole.router.routes.append(served)
+            for method in served.methods or ():
+                refusals[served.path, method.lower()] = _refusals(load_function(application.functions[name]), served)
     document = get_openapi(title=TITLE, version=VERSION, routes=whole.routes)
-    _document_problems(document)
+    _document_problems(document, refusals)
     schemes = document["components"].setdefault("securitySchemes", {})
     schemes[BEARER] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
     for path, methods in document["paths"].items():
@@ -86,19 +113,41 @@ def build_openapi(application: Application) -> dict[str, Any]:
     return document
 
 
-def _document_problems(document: dict[str, Any]) -> None:
+def _refusals(module: ModuleType, route: APIRoute) -> dict[str, str]:
+    """The errors that an endpoint may answer with, by status, and when. Its own `responses` come on top."""
+    function: HttpFunction = module.function
+    writes = bool(WRITES & (route.methods or set()))
+    headers = {field.alias.lower() for field in route.dependant.header_params}
+    possible = {
+        "400": True,
+        "401": function.limit is not None,
+        "403": function.access.permission is not None or function.access.verified,
+        "404": bool(route.dependant.path_params),
+        "409": writes,
+        "412": "if-match" in headers,
+        "413": writes,
+        "415": writes,
+        "422": bool(route.dependant.path_params or route.dependant.query_params or headers or writes),
+        "429": True,
+        "5XX": True,
+    }
+    return {status: REFUSALS[status] for status, is_possible in possible.items() if is_possible}
+
+
+def _document_problems(document: dict[str, Any], refusals: dict[tuple[str, str], dict[str, str]]) -> None:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs")
     schemas["Problem"] = problem
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    answer = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            if "422" in operation["responses"]:
-                operation["responses"]["422"] = {"description": "Some values are not valid", **answer}
-            operation["responses"]["default"] = {"description": "Any other error", **answer}
+    content = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for status, description in refusals[path, method].items():
+                operation["responses"][status] = {"description": description, **content}
+            if method.upper() in WRITES:
+                operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
 
 
 def template_directory() -> Path:

@@ -91,12 +91,26 @@ def test_the_document_is_up_to_date(document: dict[str, Any]) -> None:
     assert kept == document, "the API has changed; if it was meant to, run: make openapi"
 
 
-def test_every_operation_documents_its_errors_as_problems(document: dict[str, Any]) -> None:
+def test_every_operation_documents_each_of_its_errors_as_a_problem(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            default = operation["responses"]["default"]
-            assert list(default["content"]) == ["application/problem+json"], f"{method} {path}"
-            assert operation["description"], f"{method} {path}"
+            where = f"{method} {path}"
+            errors = {status: answer for status, answer in operation["responses"].items() if status >= "4"}
+            assert {"400", "429", "5XX"} <= set(errors), where
+            assert "default" not in operation["responses"], f"{where}: each status is documented by itself"
+            for status, answer in errors.items():
+                if (path, status) != ("/health", "503"):
+                    assert list(answer["content"]) == ["application/problem+json"], f"{where} {status}"
+            assert operation["description"], where
+
+
+def test_an_operation_documents_what_its_rule_and_its_parameters_can_refuse(document: dict[str, Any]) -> None:
+    publish = document["paths"]["/v1/events/{event_id}/publish"]["post"]
+    search = document["paths"]["/v1/search/events"]["get"]
+
+    assert {"401", "403", "404", "409"} <= set(publish["responses"])
+    assert not {"403", "404", "409"} & set(search["responses"])
+    assert [parameter["name"] for parameter in publish["parameters"]] == ["event_id", "Idempotency-Key"]
 
 
 def test_operations_are_named_once_and_after_their_functions(document: dict[str, Any]) -> None:
