@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Body, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, EmailStr, Field
 
 from eventsplatform.entrypoints import http
 from eventsplatform.entrypoints.access import Access, anyone, signed_in, verified
@@ -436,6 +436,20 @@ def test_an_endpoint_without_a_limit_asks_no_gate(gate: OpenGate) -> None:
 
     assert unlimited.handler(rest_event("GET", "/v1/mine"), Context())["statusCode"] == 200
     assert gate.admitted == []
+
+
+def test_an_address_that_is_none_is_refused_in_the_words_of_whoever_checked_it() -> None:
+    addressed = HttpFunction(access=anyone(), limit=READ)
+
+    @addressed.post("/v1/addresses")
+    async def address(email: Annotated[EmailStr, Body(embed=True)]) -> str:
+        return email
+
+    answer = addressed.handler(rest_event("POST", "/v1/addresses", body={"email": "ada@lovelace.test"}), Context())
+
+    (error,) = problem(answer, 422, "invalid_input")["errors"]
+    assert error["pointer"] == "/email"
+    assert "special-use or reserved name" in error["detail"]
 
 
 def test_a_body_beyond_the_bound_is_a_413() -> None:

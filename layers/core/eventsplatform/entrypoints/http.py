@@ -316,8 +316,9 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
 
 
 def _detail(problem: Mapping[str, Any]) -> str:
-    """Pydantic's message, without its prefix where a validator of ours has worded it."""
-    return str(problem["ctx"]["error"]) if problem["type"] == "value_error" and "ctx" in problem else problem["msg"]
+    """Pydantic's message, without its prefix where a validator of ours, or of an address, has worded it."""
+    context = problem.get("ctx", {})
+    return str(context.get("error") or context.get("reason") or problem["msg"])
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
