@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from limits import RateLimitItemPerMinute
@@ -71,7 +72,7 @@ def _checks(url: str) -> Mapping[str, Check]:
     client = _client(settings)
     Revocations(client, copy_seconds=3600.0).restore(LiveRevocations)
     store = connect(settings)
-    gate = Gate(connect(settings), _Nobody(), time.monotonic, _fail_if_limits_fall_open)
+    gate = Gate(connect(settings), _Nobody(), utc_now, time.monotonic, _fail_if_limits_fall_open)
     three_levels = Policy(policy_for(READ, signed_in=True).rules[:3])
     callers = [_caller(number) for number in range(USERS)]
     empty = client.script_load("return 1")
@@ -127,7 +128,7 @@ def _caller(number: int) -> Caller:
         session_id=f"session-{number:028}",
         generation=1,
         verified=True,
-        expires_at=utc_now(),
+        expires_at=utc_now() + timedelta(hours=1),
     )
 
 

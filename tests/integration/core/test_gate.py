@@ -19,6 +19,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eventsplatform.clock import utc_now
 from eventsplatform.config import RedisSettings
 from eventsplatform.errors import DependencyUnavailableError, RateLimitedError, UnauthenticatedError
 from eventsplatform.gate import store as gate_store
@@ -34,6 +35,7 @@ from tests.support.round_trips import counting_proxy
 from tests.support.valkey import OwnValkey, own_valkey
 
 ADDRESS = "203.0.113.7"
+NOWHERE = "redis://127.0.0.1:1/0"
 numbers = itertools.count(1)
 
 
@@ -97,7 +99,7 @@ class World:
             self.fell_open.append(limit_class.name)
 
         store = connect(RedisSettings(url or self.valkey.url))
-        return Gate(store, self.truth, time.monotonic, report, copy_seconds=self.copy_seconds)
+        return Gate(store, self.truth, utc_now, time.monotonic, report, copy_seconds=self.copy_seconds)
 
 
 @pytest.fixture
@@ -257,6 +259,17 @@ def test_the_copy_is_restored_by_one_at_a_time(world: World, client: redis.Redis
     assert read == [1]
 
 
+def test_while_redis_hangs_identity_does_not_wait_for_it_at_each_question(
+    world: World, valkey: OwnValkey, someone: Caller
+) -> None:
+    with valkey.hanging():
+        started = time.monotonic()
+        for _ in range(50):
+            world.truth.check(someone)
+
+        assert time.monotonic() - started < 5.0, "two time-outs of 0.25 s a second, where a hundred would take 25 s"
+
+
 def test_thousands_of_revocations_are_copied(world: World, client: redis.Redis) -> None:
     ended = LiveRevocations([f"session {n}" for n in range(1_700)], ["token"], {n: n + 1 for n in range(1, 400)})
 
@@ -314,9 +327,7 @@ def test_the_copy_is_no_younger_than_the_moment_before_postgres_was_read(
 def revoke_out_of_reach_of_redis(world: World, someone: Caller, sleep: Callable[[float], None]) -> Gate:
     """The copy was made a moment ago and stays; the revocation doesn't get there."""
     assert is_let_in(world.environment(), someone)
-    with counting_proxy(world.valkey.url) as (_, nowhere):
-        pass  # closed again: a port on which nobody listens
-    world.truth.revocations = world.revocations(nowhere, sleep=sleep)
+    world.truth.revocations = world.revocations(NOWHERE, sleep=sleep)
     world.truth.end_session(someone)
     return world.environment()
 
@@ -702,7 +713,7 @@ def test_what_one_level_refuses_is_charged_to_no_other(
 
 
 def test_a_store_says_that_it_is_not_there(valkey: OwnValkey) -> None:
-    store: RedisStore = connect(RedisSettings("redis://127.0.0.1:1/0"))
+    store: RedisStore = connect(RedisSettings(NOWHERE))
 
     with pytest.raises(StoreUnavailableError):
         store.check(policy_for(READ, signed_in=False), ADDRESS, None)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventsplatform.gate import model
 from eventsplatform.gate.model import Level, LocalLimiter, Quota, Standing, Verdict, address_scope, admit
 from eventsplatform.gate.policies import EXPORT, LIMIT_CLASSES, READ, SIGN_IN, policy_for
 from eventsplatform.gate.revocations import ACCESS_TOKEN_SECONDS
@@ -178,4 +179,5 @@ def test_policies_are_advertised_as_the_draft_has_it() -> None:
 
 
 def test_revocations_live_as_long_as_the_longest_token() -> None:
+    assert model.LEEWAY == LEEWAY
     assert (LIFETIME + LEEWAY).total_seconds() == ACCESS_TOKEN_SECONDS

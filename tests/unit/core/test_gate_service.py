@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
+from eventsplatform.clock import utc_now
 from eventsplatform.errors import DependencyUnavailableError, RateLimitedError, UnauthenticatedError
-from eventsplatform.gate.model import COPY_SECONDS, LimitClass, Session, SessionState, Standing, StoreUnavailableError
+from eventsplatform.gate.model import (
+    COPY_SECONDS,
+    LEEWAY,
+    LimitClass,
+    Session,
+    SessionState,
+    Standing,
+    StoreUnavailableError,
+)
 from eventsplatform.gate.model import Verdict as V
 from eventsplatform.gate.policies import MAIL, READ, SIGN_IN, Policy
 from eventsplatform.gate.service import RETRY_SECONDS, Gate
@@ -52,10 +62,11 @@ class Bench:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.today = utc_now()
         self.store = Store()
         self.sessions = Sessions()
         self.fell_open: list[str] = []
-        self.gate = Gate(self.store, self.sessions, lambda: self.now, self._report)
+        self.gate = Gate(self.store, self.sessions, lambda: self.today, lambda: self.now, self._report)
 
     def _report(self, limit_class: LimitClass) -> None:
         self.fell_open.append(limit_class.name)
@@ -83,6 +94,18 @@ def test_a_revoked_session_is_refused_without_asking_identity(bench: Bench) -> N
         bench.gate.admit(caller(7), ADDRESS, READ)
 
     assert bench.sessions.asked == 0
+
+
+def test_a_token_that_has_expired_since_it_was_verified_is_refused(bench: Bench) -> None:
+    someone = caller(7)
+    bench.today = someone.expires_at + LEEWAY - timedelta(seconds=1)
+    bench.gate.admit(someone, ADDRESS, READ)
+
+    bench.today = someone.expires_at + LEEWAY
+    with pytest.raises(UnauthenticatedError):
+        bench.gate.admit(someone, ADDRESS, READ)
+
+    assert bench.store.asked == 1
 
 
 def test_a_level_without_room_says_which_and_for_how_long(bench: Bench) -> None:

@@ -11,9 +11,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
+
+# By how much the clocks of who issues and who verifies an access token may differ.
+LEEWAY = timedelta(seconds=30)
 
 # How long the copy of the revocations in Redis may be relied on without being renewed.
 COPY_SECONDS = 10.0
@@ -81,7 +85,7 @@ class Verdict(NamedTuple):
 
 
 class Session(Protocol):
-    """What the gate must know of a caller (`identity.caller.Caller` has it all)."""
+    """What the gate must know of a caller (`identity.caller.Caller` has it all). `expires_at` is the token's end."""
 
     @property
     def user_id(self) -> int: ...
@@ -91,6 +95,8 @@ class Session(Protocol):
     def token_id(self) -> str: ...
     @property
     def generation(self) -> int: ...
+    @property
+    def expires_at(self) -> datetime: ...
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,26 @@ that moment. So whatever could not be copied holds by itself COPY_SECONDS after 
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eventsplatform.gate.model import COPY_SECONDS, Session, Standing
+from redis import Redis, RedisError
+
+from eventsplatform.gate.model import COPY_SECONDS, LEEWAY, Session, Standing
 from eventsplatform.gate.store import COMPLETE, session_keys
 from eventsplatform.observability import logger
 
-if TYPE_CHECKING:
-    from redis import Redis
-
 # How long an access token can be valid: its lifetime, and the leeway of those who verify it.
-ACCESS_TOKEN_SECONDS = 15 * 60 + 30
+ACCESS_TOKEN_SECONDS = 15 * 60 + int(LEEWAY.total_seconds())
 # Clocks of two machines drift apart by far less than this in COPY_SECONDS.
 CLOCK_DRIFT_SECONDS = 0.5
 RETRY_SECONDS = 0.25
+RESTORE_AGAIN_SECONDS = 1.0
 
 # Who restores the copy holds this; it vanishes with everything else when Redis is emptied.
 _RESTORING = "session:restoring"
@@ -87,6 +88,7 @@ class Revocations:
         self._copy_seconds = copy_seconds
         self._monotonic = monotonic
         self._sleep = sleep
+        self._restore_from = -math.inf
 
     def end_session(self, session_id: str, token_id: str | None = None) -> None:
         """When this returns, no access token of the session is let through any more."""
@@ -102,8 +104,8 @@ class Revocations:
         One caller at a time does it; for the others, while the copy is fresh and while Redis is down, `read` isn't
         called.
         """
-        from redis import RedisError
-
+        if self._monotonic() < self._restore_from:
+            return False
         mark = secrets.token_hex(8)
         try:
             fresh_ms = int(self._copy_seconds * 1000) // 2
@@ -120,12 +122,12 @@ class Revocations:
             return bool(self._redis.eval(_FINISH_RESTORE, 2, _RESTORING, COMPLETE, mark, renew_from_us, expires_ms))
         except RedisError as error:
             logger.warning("the revocations could not be copied", extra={"error": str(error)})
+            # Everyone asks identity now, and must not wait for Redis' time-out each time.
+            self._restore_from = self._monotonic() + RESTORE_AGAIN_SECONDS
             return False
 
     def standings(self, sessions: Sequence[Session]) -> list[Standing]:
         """What the copy says of many sessions, in one round trip; UNKNOWN of the live ones while it is incomplete."""
-        from redis import RedisError
-
         keys = [COMPLETE, *(key for session in sessions for key in session_keys(session))]
         try:
             complete, *values = self._redis.mget(keys)
@@ -137,8 +139,6 @@ class Revocations:
         ]
 
     def _end(self, ended: LiveRevocations) -> None:
-        from redis import RedisError
-
         expired_at = self._monotonic() + self._copy_seconds + CLOCK_DRIFT_SECONDS
         while True:
             try:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from eventsplatform.clock import Clock
 from eventsplatform.errors import DependencyUnavailableError, RateLimitedError, UnauthenticatedError
 from eventsplatform.gate.model import (
     COPY_SECONDS,
+    LEEWAY,
     LimitClass,
     LocalLimiter,
     Session,
@@ -57,6 +59,7 @@ class Gate:
         self,
         store: Store,
         sessions: Sessions,
+        clock: Clock,
         monotonic: Callable[[], float],
         report_unavailable: Callable[[LimitClass], None],
         address_factor: int = 1,
@@ -65,6 +68,7 @@ class Gate:
     ) -> None:
         self._store = store
         self._sessions = sessions
+        self._clock = clock
         self._monotonic = monotonic
         self._report_unavailable = report_unavailable
         self._address_factor = address_factor
@@ -76,9 +80,13 @@ class Gate:
     def admit(self, caller: Session | None, address: str, limit_class: LimitClass) -> Admission:
         """Count the request against all its levels, or against none when one refuses it.
 
-        Raises UnauthenticatedError when the session has ended, RateLimitedError when a level has no room,
+        Raises UnauthenticatedError when the token or the session has ended, RateLimitedError when a level has no room,
         DependencyUnavailableError when nobody can tell whether the session is live.
         """
+        if caller is not None and caller.expires_at + LEEWAY <= self._clock():
+            # Verified already, but maybe a while ago: API Gateway keeps the authorizer's answer, and a WebSocket its
+            # caller.
+            raise UnauthenticatedError("The access token has expired.")
         policy = policy_for(limit_class, signed_in=caller is not None, address_factor=self._address_factor)
         address = address_scope(address)
         verdict = self._check(policy, address, caller)

@@ -8,6 +8,7 @@ from typing import Any
 
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.adapters.redis import redis_client
+from eventsplatform.clock import utc_now
 from eventsplatform.config import GateSettings, RedisSettings, read_setting
 from eventsplatform.gate.model import LimitClass, Session, SessionState
 from eventsplatform.gate.revocations import Revocations
@@ -41,6 +42,7 @@ def _gate() -> Gate:
     return Gate(
         connect(RedisSettings.from_environment()),
         IdentityFunction(FunctionClient()),
+        utc_now,
         time.monotonic,
         _report_unavailable,
         GateSettings.from_environment().address_factor,
