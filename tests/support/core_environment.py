@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from eventsplatform import config
 from eventsplatform.adapters import kafka, nats, opensearch, postgres, redis
+from eventsplatform.entrypoints import providers
 from local.engines import Endpoints
 
 _ONCE_PER_PROCESS = (
@@ -16,12 +17,14 @@ _ONCE_PER_PROCESS = (
     config.SearchSettings.from_environment,
     config.KafkaSettings.from_environment,
     config.NatsSettings.from_environment,
+    config.GateSettings.from_environment,
     postgres.database,
     redis.redis_client,
     opensearch.opensearch_client,
     kafka.kafka_producer,
     kafka.kafka_admin,
     nats.nats_connection,
+    providers._built,
 )
 
 
