@@ -1,30 +1,27 @@
-"""`python -m local demo`: loading the demo data by hand, and the progress bar that `make dev` shows as well."""
+"""`python -m local demo`: loads the demo data, by hand or for `make dev`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from eventsplatform.clock import utc_now
 from eventsplatform.errors import DependencyUnavailableError
 from local.commands.endpoints import STATE, running_endpoints
-from local.demo.loading import DemoReport, NotEmptyError, is_empty, load
+from local.demo.loading import NotEmptyError, load
 from local.demo.loading import Progress as ReportProgress
 from local.demo.plan import EVENTS, REGISTRATIONS, USERS
 
 
 @contextmanager
-def progress_bar(console: Console | None = None) -> Iterator[ReportProgress]:
+def progress_bar() -> Iterator[ReportProgress]:
     """What `load` takes for `progress`, shown as one bar per kind of thing; without a terminal only the last state."""
-    bars = Progress(
-        TextColumn("  {task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
+    bars = Progress(TextColumn("  {task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}
 
     def report(stage: str, done: int, total: int) -> None:
@@ -68,27 +65,3 @@ def run(options: argparse.Namespace) -> int:
         "within a minute."
     )
     return 0
-
-
-class StoppedError(Exception):
-    """The platform was told to stop while the demo data were loading; what is loaded stays."""
-
-
-def load_when_empty(
-    database_url: str, shards: int, console: Console, stopped: Callable[[], bool] = lambda: False
-) -> DemoReport | None:
-    """What `make dev` does: load with a progress bar, or leave a database alone that has anything in it.
-
-    Raises StoppedError once `stopped` says so.
-    """
-    if not is_empty(database_url):
-        return None
-    console.print("\n  Loading the demo data into the empty database (DEMO=0 leaves it empty)")
-    with progress_bar(console) as show:
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stopped():
-                raise StoppedError
-            show(stage, done, total)
-
-        return load(database_url, shards=shards, now=utc_now(), progress=progress)

@@ -15,8 +15,8 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
-from local.commands.demo import StoppedError, load_when_empty
 from local.commands.endpoints import STATE
+from local.demo.emptiness import is_empty
 from local.engines import EngineError, EngineEvent
 from local.gateway import PortInUseError
 from local.openapi import template_directory
@@ -89,12 +89,25 @@ async def _serve(
 
 
 async def _load_demo(platform: Platform, stop: asyncio.Event) -> None:
-    shards = int(platform.application.functions[RELAY_FUNCTION].environment["OUTBOX_SHARDS"])
-    try:
-        report = await asyncio.to_thread(load_when_empty, platform.endpoints.postgres, shards, console, stop.is_set)
-    except StoppedError:
+    """In a process of its own: what makes the demo data takes memory that this one would keep for good."""
+    if not await asyncio.to_thread(is_empty, platform.endpoints.postgres):
         return
-    if report:
+    console.print("\n  Loading the demo data into the empty database (DEMO=0 leaves it empty)")
+    shards = platform.application.functions[RELAY_FUNCTION].environment["OUTBOX_SHARDS"]
+    loading = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "local", "demo", "--state", str(platform.settings.state), "--shards", shards),
+        cwd=platform.settings.root,
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    stopped = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(loading.wait())
+    await asyncio.wait([stopped, ended], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if loading.returncode is None:
+        # What is loaded stays.
+        loading.terminate()
+        await ended
+    elif loading.returncode == 0:
         platform.wake_relay()
 
 

@@ -34,6 +34,7 @@ from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
 from eventsplatform.tracing import continue_trace
 from local.demo.accounts import PASSWORD
+from local.demo.emptiness import is_empty
 from local.demo.people import Person
 from local.demo.plan import PlannedEvent, draw_up
 
@@ -63,18 +64,6 @@ class DemoReport:
     registrations: int
     waitlisted: int
     seconds: float
-
-
-def is_empty(database_url: str) -> bool:
-    """Whether a migrated database has no users, and so nothing else either.
-
-    Raises DependencyUnavailableError when it cannot be reached.
-    """
-    database = Database(DatabaseSettings(database_url, "identity", False))
-    try:
-        return not database.fetch_all("SELECT FROM identity.users LIMIT 1")
-    finally:
-        database.close()
 
 
 def load(
