@@ -37,6 +37,8 @@ SETTINGS = {
     "io_method": "sync",  # the default keeps three more processes
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # As on RDS: neither the row that an error is about, nor the parameters of a statement.
+    "log_error_verbosity": "terse",
 }
 
 INITDB = (

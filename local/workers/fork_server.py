@@ -260,8 +260,26 @@ def become_environment(spawn: Spawn, server: int, base_path: list[str]) -> None:
     sys.argv = ["awslambdaric", spawn.handler]
     gc.enable()
     # Only now: awslambdaric reads the environment, among it the address of the Runtime API, when it is imported.
+    log_whole_records()
     # `random` needs no seeding: the standard library reseeds it in a forked child.
     runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
+
+
+def log_whole_records() -> None:
+    """Have each record that the runtime logs be one line, as it is one event on Lambda, where it travels in a frame.
+
+    Without frames a record that ends with a traceback leaves its line open, and what is printed next, the metrics
+    perhaps, is lost in it. Line breaks become carriage returns, as the runtime writes errors.
+    """
+    from awslambdaric.bootstrap import StandardLogSink
+
+    def log(_sink: StandardLogSink, message: str, frame_type: object = None) -> None:  # noqa: ARG001
+        sys.stdout.write(message.rstrip("\n").replace("\n", "\r") + "\n")
+
+    def log_error(sink: StandardLogSink, lines: list[str]) -> None:
+        sink.log("\n".join(lines))
+
+    StandardLogSink.log, StandardLogSink.log_error = log, log_error
 
 
 def close_descriptors(lowest: int) -> None:

@@ -1,13 +1,17 @@
 """Logging, metrics and tracing of every function, through AWS Lambda Powertools.
 
-Logs are JSON on standard output and carry the request id and trace id. Metrics are CloudWatch EMF
+Logs are JSON on standard output and carry the request id and trace id; secrets and mail addresses are taken out of
+them (`redaction`), whoever logs: the records of libraries take the same way. Metrics are CloudWatch EMF
 lines under the seed's names, as Powertools writes them. X-Ray subsegments cost 350 ms of imports, so the
 tracer is loaded only where `TRACING=xray` asks for it.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,13 +22,48 @@ from typing import Any
 
 import orjson
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
+from eventsplatform.redaction import redact_member, redact_traceback
 from eventsplatform.tracing import continue_trace
 
 NAMESPACE = "EventsPlatform"
 
-logger = Logger(utc=True, use_rfc3339=True)
+# Set by the platform itself, on nearly every line: not worth the time of looking for secrets.
+_OWN_KEYS = frozenset({"level", "location", "timestamp", "service", "trace_id", "request_id", "function_request_id"})
+
+# JSON escapes no more than it must. These would end a line, turn its direction or move a terminal's cursor for who
+# reads it, and let a text look like lines of its own (CWE-117).
+_MISLEADING = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+class RedactingFormatter(LambdaPowertoolsFormatter):
+    """Powertools' JSON lines without secrets, and one line whatever the text in them is."""
+
+    def serialize(self, log: Any) -> str:
+        safe = {key: value if key in _OWN_KEYS else redact_member(key, value) for key, value in log.items()}
+        try:
+            line = orjson.dumps(safe).decode()
+        except TypeError:  # half a character, or a number of more than 64 bits
+            return json.dumps(safe)
+        return _MISLEADING.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+    def formatException(self, ei: Any) -> str:
+        return redact_traceback(super().formatException(ei), ei[1])
+
+
+logger = Logger(logger_formatter=RedactingFormatter(utc=True, use_rfc3339=True))
+
+
+def _adopt_libraries() -> None:
+    """Have what libraries log formatted the same way, on Lambda: its runtime's handler writes text as it comes."""
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logger.registered_formatter)
+
+
+_adopt_libraries()
 
 
 def begin_invocation(*, traceparent: str | None, **keys: Any) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import ConflictError, DependencyUnavailableError
+from eventsplatform.observability import RedactingFormatter
 from eventsplatform.operations.migrate import migrate
 from local.engines.ports import choose_ports
 from tests.support.database import administrator
@@ -147,6 +150,43 @@ def test_an_error_of_the_statement_itself_is_not_taken_for_an_outage(database: D
         database.fetch_all("SELECT FROM catalog.nothing")
 
     database.ping()
+
+
+@pytest.mark.parametrize(
+    ("statement", "stays"),
+    [
+        ("SELECT %s::integer", "invalid input syntax for type integer"),
+        ("SELECT %s::timestamptz", "invalid input syntax for type timestamp with time zone"),
+        ("INSERT INTO people SELECT value, value FROM unnest(ARRAY[%s, %s]) value", "people_pkey"),
+        ("INSERT INTO people (name, id) VALUES (%s, NULL)", "violates not-null constraint"),
+        ("INSERT INTO people VALUES ('x', %s || repeat('.', 100))", "value too long"),
+    ],
+    ids=["number", "time", "duplicate", "row", "length"],
+)
+def test_what_an_error_quotes_of_the_data_is_not_logged(statement: str, stays: str, migrated_database: str) -> None:
+    # Given a log as Python has it by itself, which is the negative control, and ours beside it
+    log, plain, ours = logging.Logger("database"), io.StringIO(), io.StringIO()
+    log.addHandler(logging.StreamHandler(plain))
+    log.addHandler(redacting := logging.StreamHandler(ours))
+    redacting.setFormatter(RedactingFormatter())
+    secret = "swordfish\n\nand line 3"
+
+    # When an error that quotes a value is logged, as a cause and as a text
+    with administrator(migrated_database) as connection:
+        connection.execute("CREATE TEMPORARY TABLE people (id text PRIMARY KEY, name varchar(50))")
+        try:
+            connection.execute(statement, [secret] * statement.count("%s"))
+        except psycopg.Error as error:
+            try:
+                raise RuntimeError("could not store") from error
+            except RuntimeError as failure:
+                log.exception("failed", extra={"error": failure.__cause__})
+
+    # Then the value is in the one and not in the other, which says what happened all the same
+    assert ("swordfish" in plain.getvalue()) == (stays != "value too long")
+    assert "swordfish" not in ours.getvalue()
+    assert "and line 3" not in ours.getvalue()
+    assert ours.getvalue().count(stays) == 2
 
 
 def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
+
+import pytest
 
 from local.workers import LogSink, Workers
 from local.workers.logs import LONGEST_LINE_BYTES, OutputPipe
 from tests.integration.workers.conftest import Run
 from tests.integration.workers.harness import Log, call, function, running
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_an_invocation_logs_start_its_output_end_and_report_in_order(run: Run) -> None:
@@ -62,6 +67,42 @@ def test_what_a_function_wrote_before_its_result_is_in_the_tail_every_time(run: 
     for tail in run(scenario()):
         written = [line.split(b" RequestId", 1)[0] for line in tail.splitlines()]
         assert [*written[:3], *written[4:]] == [b"START", b"line 0", b"to stderr", b"END", b"REPORT"]
+
+
+def test_a_record_is_one_line_whatever_is_in_it_and_the_next_begins_behind_it(run: Run) -> None:
+    log = Log()
+    forged = "x\n[ERROR]\tforged\n"
+
+    async def scenario() -> None:
+        async with running(function("careless"), log=log) as workers:
+            await workers.invoke("careless", json.dumps({"text": forged, "fail": True}).encode())
+
+    run(scenario())
+
+    # What a library logged with a traceback, the metrics behind it, and the runtime's own word on the failure
+    kinds = [line.removeprefix("careless: ")[:9] for line in log.lines]
+    assert kinds == ["START Req", "[ERROR]\t2", '{"_aws": ', "[ERROR] R", "END Reque", "REPORT Re"]
+    assert log.lines[1].endswith("\rValueError: x\r[ERROR]\tforged")
+
+
+@pytest.mark.parametrize("with_core", [False, True], ids=["negative-control", "core"])
+def test_what_libraries_log_passes_through_the_cores_formatter(with_core: bool, run: Run) -> None:
+    log, secret = Log(), "token=swordfish of ada@example.org"
+    environment = {"WITH_CORE": "1"} if with_core else {}
+    careless = function("careless", environment=environment, layers=(ROOT / "layers" / "core",), timeout_seconds=20)
+
+    async def scenario() -> None:
+        async with running(careless, log=log) as workers:
+            await workers.invoke("careless", json.dumps({"text": secret}).encode())
+
+    run(scenario())
+
+    (line,) = [line for line in log.lines if "a library's traceback" in line]
+    if with_core:
+        record = json.loads(line.removeprefix("careless: "))
+        assert (record["level"], record["exception_name"]) == ("ERROR", "ValueError")
+        assert "ValueError: token=<redacted> of mail:" in record["exception"]
+    assert ("swordfish" in line) == (not with_core)
 
 
 def test_a_line_longer_than_an_event_can_be_is_split() -> None:

@@ -18,14 +18,20 @@ settings.load_profile("core")
 
 
 @pytest.fixture
-def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """The log lines written so far in this test."""
+def raw() -> Iterator[Callable[[], str]]:
+    """What has been logged so far in this test, as it was written."""
     written = io.StringIO()
     handler = logger.registered_handler
     previous = handler.setStream(written)  # type: ignore[attr-defined]
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    yield written.getvalue
     if previous is not None:
         handler.setStream(previous)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def logged(raw: Callable[[], str]) -> Callable[[], list[dict[str, Any]]]:
+    """The log lines written so far in this test."""
+    return lambda: [json.loads(line) for line in raw().splitlines()]
 
 
 @pytest.fixture

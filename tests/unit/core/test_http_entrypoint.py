@@ -370,7 +370,7 @@ def test_an_unexpected_exception_is_a_500_without_internals_and_logged_with_its_
     assert "hunter2" not in answer["body"]
     assert "RuntimeError" not in answer["body"]
     (line,) = [line for line in logged() if line["level"] == "ERROR"]
-    assert "RuntimeError: password=hunter2" in line["exception"]
+    assert "RuntimeError: password=<redacted>" in line["exception"]
     assert "in broken" in line["exception"]
     assert line["request_id"] == "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
     assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"

@@ -89,7 +89,7 @@ def test_an_unexpected_exception_is_an_error_frame_without_internals_and_logged(
     assert reply["code"] == "internal_error"
     assert "hunter2" not in json.dumps(reply)
     (line,) = [line for line in logged() if line["level"] == "ERROR"]
-    assert "RuntimeError: password=hunter2" in line["exception"]
+    assert "RuntimeError: password=<redacted>" in line["exception"]
     assert line["connection_id"] == "c-9"
 
 

@@ -71,7 +71,7 @@ class SecretStore:
             text = provider.get(name, max_age=SECRETS_MAX_AGE_SECONDS, force_fetch=anew, VersionStage="AWSCURRENT")
             self._last_known[name] = json.loads(text)
         except GetParameterError as error:
-            logger.warning("a secret could not be read", extra={"secret": name, "error": str(error)})
+            logger.warning("a secret could not be read", extra={"secret_name": name, "error": str(error)})
             if name not in self._last_known:
                 raise DependencyUnavailableError("secret store") from error
         return self._last_known[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from eventsplatform.entrypoints.failures import failing_without_secrets
 from eventsplatform.errors import UnauthenticatedError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.observability import begin_invocation, header, logger
@@ -24,6 +25,7 @@ def authorizer(authenticate: Callable[[dict[str, Any]], Caller]) -> Any:
     a policy for one method would refuse the next. What a caller may do is decided at each endpoint.
     """
 
+    @failing_without_secrets
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         begin_invocation(
             traceparent=header(event.get("headers"), "traceparent"), function_request_id=context.aws_request_id

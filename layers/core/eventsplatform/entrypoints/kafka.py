@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from aws_lambda_powertools.metrics import MetricUnit
 
 from eventsplatform.config import read_setting
+from eventsplatform.entrypoints.failures import failing_without_secrets
 from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.dead_letters import coordinates
 from eventsplatform.messaging.envelope import Message
@@ -93,6 +94,7 @@ def _one_by_one(consume: Callable[[Message], None], messages: Sequence[Message])
 
 
 def _handler(consume: Callable[[Sequence[Message]], Outcome], dead_letters: Callable[[], DeadLetterSink]) -> Any:
+    @failing_without_secrets
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         begin_invocation(traceparent=None, function_request_id=context.aws_request_id)
         failures: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ import orjson
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
+from eventsplatform.entrypoints.failures import failing_without_secrets
 from eventsplatform.observability import begin_invocation, handling_message
 
 
@@ -23,6 +24,7 @@ def sqs_consumer(consume: Callable[[dict[str, Any]], None]) -> Any:
         with handling_message("", message_id=record.message_id):
             consume(orjson.loads(record.body))
 
+    @failing_without_secrets
     def handler(event: dict[str, Any], context: Any) -> Any:
         begin_invocation(traceparent=None, function_request_id=context.aws_request_id)
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from eventsplatform.entrypoints.failures import failing_without_secrets
 from eventsplatform.observability import begin_invocation
 
 Input = TypeVar("Input", bound=BaseModel)
@@ -20,6 +21,7 @@ def direct(input_type: type[Input]) -> Callable[[Callable[[Input], BaseModel | d
     """Make a Lambda handler of `(input) -> result`, the result being a model or a JSON object."""
 
     def decorate(run: Callable[[Input], BaseModel | dict[str, Any]]) -> Any:
+        @failing_without_secrets
         def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             begin_invocation(traceparent=event.get("traceparent"), function_request_id=context.aws_request_id)
             content = {name: value for name, value in event.items() if name != "traceparent"}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from eventsplatform.entrypoints.failures import failing_without_secrets
 from eventsplatform.errors import FieldError, InvalidInputError, MalformedRequestError, PlatformError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.observability import begin_invocation, emit_metric, header, logger
@@ -73,6 +74,7 @@ def websocket_route(frame_type: type[Frame]) -> Callable[[Callable[[Frame, Conne
 def websocket_lifecycle(route: Callable[[Connection], None]) -> Any:
     """Make a Lambda handler for `$connect` or `$disconnect`. On `$connect` an error refuses the connection."""
 
+    @failing_without_secrets
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         request = event["requestContext"]
         _begin(event, context)
