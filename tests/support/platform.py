@@ -33,6 +33,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from eventsplatform.clock import rfc3339, utc_now
 from local.engines.engines import ENGINES
+from tests.support.leaks import UsedSecrets, leaks
 from tests.support.polling import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +119,7 @@ class RunningPlatform:
     def __init__(self, process: subprocess.Popen[bytes], state: Path, output: Path) -> None:
         self.process = process
         self.state = state
+        self.used_secrets = UsedSecrets()
         self._output = output
 
     @cached_property
@@ -128,7 +130,7 @@ class RunningPlatform:
     @cached_property
     def http(self) -> httpx.Client:
         """A client of the REST API that waits longer than the gateway lets any request take."""
-        return httpx.Client(base_url=self.endpoints["gateway"], timeout=32, trust_env=False)
+        return self.used_secrets.watch(httpx.Client(base_url=self.endpoints["gateway"], timeout=32, trust_env=False))
 
     @property
     def output(self) -> str:
@@ -349,6 +351,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatfo
     """One platform without demo data for all end-to-end tests: use accounts and events of your own."""
     with platform_running(tmp_path_factory.mktemp("platform")) as running:
         yield running
+    running.used_secrets.add_kept(running.state)
+    assert leaks(running.state, running.used_secrets.known) == []
 
 
 def _wait_until_healthy(running: RunningPlatform) -> None:
