@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check bench import-ics openapi build deploy clean
+.PHONY: help install dev test check audit bench import-ics openapi build deploy clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -44,6 +44,10 @@ check: $(READY) ## Formatting, lint, types, import rules, template rules, then t
 	$(BIN)/lint-imports
 	$(BIN)/sam validate --lint --region us-east-1
 	@$(MAKE) --no-print-directory test
+
+audit: $(READY) ## Look up known vulnerabilities of what is deployed (needs the internet)
+	@$(UV) export --quiet --frozen --no-default-groups --no-emit-project --no-header --output-file .local/audited.txt
+	@$(UV) tool run pip-audit --strict --disable-pip --require-hashes --requirement .local/audited.txt
 
 bench: $(READY) ## Measure, each figure beside a reference measured in the same run
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --frozen --quiet --inexact --group bench
