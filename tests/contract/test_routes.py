@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from eventsplatform.gate.policies import LIMIT_CLASSES
 from local.application import RestApi, WebSocketApi
 from local.openapi import build_openapi, load_function, served_routes
 from tests.support.application import ROOT, template_application
@@ -64,12 +65,21 @@ def test_a_route_has_an_authorizer_exactly_where_its_endpoint_wants_a_caller(res
 
 
 def test_every_websocket_route_has_a_function_of_its_kind(websocket_api: WebSocketApi) -> None:
+    kinds = {"$connect": "@websocket_connect", "$disconnect": "@websocket_disconnect"}
     for route, name in websocket_api.routes.items():
         source = (template_application().functions[name].code / "app.py").read_text()
-        kind = "websocket_lifecycle" if route in ("$connect", "$disconnect") else "websocket_route"
+        kind = kinds.get(route, "@websocket_route")
 
         assert kind in source, route
-        assert (route in websocket_api.two_way_routes) == (kind == "websocket_route"), "a reply needs a route response"
+        assert (route in websocket_api.two_way_routes) == (kind == "@websocket_route"), "a reply needs a route response"
+
+
+def test_every_websocket_action_needs_a_caller_and_has_a_limit(websocket_api: WebSocketApi) -> None:
+    for route in websocket_api.routes.keys() - {"$disconnect"}:
+        handler = load_function(template_application().functions[websocket_api.routes[route]]).handler
+
+        assert handler.access.signed_in, route
+        assert handler.limit in LIMIT_CLASSES, route
 
 
 def test_an_unknown_action_is_told_all_that_exist(websocket_api: WebSocketApi) -> None:

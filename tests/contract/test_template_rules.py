@@ -36,6 +36,7 @@ from tests.support.template_rules.templates import ROOT, Sources, Templates
 PROJECT = Path(__file__).parents[2]
 
 WITHOUT_A_FAILURE_DESTINATION = {
+    "CloseConnectionsFunction": "what one run leaves open, the sweep of the next minute closes",
     "RelayOutboxFunction": "what one relay leaves is pending in the outbox, and the sweep of the next minute sends it",
 }
 WITH_ANOTHER_SERVICES_ROLE = {
@@ -182,12 +183,12 @@ VARIABLE = "PingFunction/Properties/Environment/Variables"
             put("LoginFunction/Properties/Policies", []),
             "LoginFunction: connects as identity, and may",
         ),
-        ("order", turn_around, "PingFunction: LoggingConfig, CodeUri should stand as CodeUri, LoggingConfig"),
+        ("order", turn_around, "PingFunction: Policies, Environment, LoggingConfig, CodeUri should stand as CodeUri"),
         ("order", put("PingFunction/Properties/Description", "Pong"), "PingFunction: Description has no place"),
         (
             "directories",
             put("PingFunction/Properties/CodeUri", "functions/realtime"),
-            "functions/realtime holds connect",
+            "functions/realtime holds authorize_connection",
         ),
         ("directories", put("PingFunction/Properties/CodeUri", "functions/realtime/pong"), "pong holds nothing"),
         (

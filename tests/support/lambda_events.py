@@ -81,6 +81,7 @@ def websocket_event(
             "connectionId": connection_id,
             "requestId": "KpVPjGmEvHcF-0Q=",
             "stage": "dev",
+            "identity": {"sourceIp": "203.0.113.7", "userAgent": "test"},
             "authorizer": dict(authorizer or caller_context()),
         },
         **({} if text is None else {"body": text}),

@@ -1,9 +1,9 @@
 from eventsplatform.entrypoints.providers import provide
-from eventsplatform.entrypoints.websocket import Connection, websocket_lifecycle
+from eventsplatform.entrypoints.websocket import websocket_disconnect
 from eventsplatform.realtime.service import Rooms
 
 
-@websocket_lifecycle
-def handler(connection: Connection) -> None:
+@websocket_disconnect
+def handler(connection_id: str) -> None:
     """Forget a connection and leave its rooms."""
-    provide(Rooms).disconnect(connection.id)
+    provide(Rooms).disconnect(connection_id)

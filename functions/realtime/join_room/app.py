@@ -2,8 +2,10 @@ from typing import Any
 
 from pydantic import Field
 
+from eventsplatform.entrypoints.access import signed_in
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.entrypoints.websocket import ActionFrame, Connection, websocket_route
+from eventsplatform.gate.policies import SOCKET
 from eventsplatform.realtime.model import Position
 from eventsplatform.realtime.service import Rooms
 
@@ -13,7 +15,7 @@ class Join(ActionFrame):
     since: Position | None = None
 
 
-@websocket_route(Join)
+@websocket_route(Join, access=signed_in(), limit=SOCKET)
 def handler(frame: Join, connection: Connection) -> dict[str, Any]:
     """Enter a room and, with `since`, catch up on what was missed."""
     return provide(Rooms).join(frame.room, connection.id, connection.caller, frame.since).as_frame()

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from eventsplatform.adapters.redis import redis_client
-from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
-from eventsplatform.realtime.model import Joined, Position, Room
+from eventsplatform.clock import utc_now
+from eventsplatform.errors import ConflictError, DependencyUnavailableError, ForbiddenError, PoisonMessageError
+from eventsplatform.realtime.model import MAXIMUM_ROOMS, Joined, OpenConnection, Position, Room
 from eventsplatform.realtime.rooms import CONNECTION_SECONDS, HISTORY_FRAMES, RedisRooms
-from eventsplatform.realtime.service import Rooms
+from eventsplatform.realtime.service import CAUGHT_UP_BYTES, Rooms
 from local.engines import Endpoints
 from tests.support.callers import caller
 from tests.support.core_environment import core_environment
@@ -32,6 +36,10 @@ def store(adapters: Endpoints) -> RedisRooms:
 def room() -> Room:
     """A room that no other test knows."""
     return Room("event", next(numbers))
+
+
+def open_connection(connection_id: str, user_id: int = 7) -> OpenConnection:
+    return OpenConnection.of(connection_id, caller(user_id))
 
 
 def publish(store: RedisRooms, room: Room, *texts: str) -> list[int]:
@@ -57,7 +65,7 @@ def test_offsets_of_a_room_have_no_gaps(store: RedisRooms, room: Room) -> None:
 
 
 def test_a_frame_says_where_it_stands(store: RedisRooms, room: Room) -> None:
-    joined = store.join(room, "c1", None)
+    joined = store.join(room, open_connection("c1"), None)
 
     frame, connections = store.publish(room, "m", {"text": "a"})
 
@@ -66,7 +74,7 @@ def test_a_frame_says_where_it_stands(store: RedisRooms, room: Room) -> None:
 
 
 def test_a_message_that_is_published_again_is_told_once(store: RedisRooms, room: Room) -> None:
-    store.join(room, "c1", None)
+    store.join(room, open_connection("c1"), None)
     first, _ = store.publish(room, "m", {"text": "a"})
 
     again = store.publish(room, "m", {"text": "a"})
@@ -86,16 +94,16 @@ def test_the_same_message_is_told_once_in_each_of_its_rooms(store: RedisRooms, r
 def test_whoever_joins_anew_begins_where_the_room_is(store: RedisRooms, room: Room) -> None:
     publish(store, room, "a", "b")
 
-    joined = store.join(room, "c1", None)
+    joined = store.join(room, open_connection("c1"), None)
 
     assert (joined.offset, joined.recovered, joined.messages) == (2, False, [])
 
 
 def test_whoever_was_away_gets_exactly_what_was_missed(store: RedisRooms, room: Room) -> None:
-    here = store.join(room, "c1", None)
+    here = store.join(room, open_connection("c1"), None)
     publish(store, room, "a", "b", "c")
 
-    back = store.join(room, "c1", since(here, 1))
+    back = store.join(room, open_connection("c1"), since(here, 1))
 
     assert back.recovered
     assert texts(back) == ["b", "c"]
@@ -106,9 +114,9 @@ def test_whoever_was_away_gets_exactly_what_was_missed(store: RedisRooms, room: 
 
 def test_whoever_missed_nothing_is_told_so(store: RedisRooms, room: Room) -> None:
     publish(store, room, "a")
-    here = store.join(room, "c1", None)
+    here = store.join(room, open_connection("c1"), None)
 
-    back = store.join(room, "c1", since(here))
+    back = store.join(room, open_connection("c1"), since(here))
 
     assert (back.recovered, back.messages) == (True, [])
 
@@ -117,27 +125,27 @@ def test_whoever_missed_nothing_is_told_so(store: RedisRooms, room: Room) -> Non
 def test_a_position_of_another_epoch_recovers_nothing(store: RedisRooms, room: Room, position: Position) -> None:
     publish(store, room, "a", "b")
 
-    back = store.join(room, "c1", position)
+    back = store.join(room, open_connection("c1"), position)
 
     assert (back.recovered, back.messages, back.offset) == (False, [], 2)
 
 
 @pytest.mark.parametrize("offset", [3, 2**53, 10**20])
 def test_a_position_from_the_future_recovers_nothing(store: RedisRooms, room: Room, offset: int) -> None:
-    here = store.join(room, "c1", None)
+    here = store.join(room, open_connection("c1"), None)
     publish(store, room, "a", "b")
 
-    back = store.join(room, "c1", since(here, offset))
+    back = store.join(room, open_connection("c1"), since(here, offset))
 
     assert (back.recovered, back.messages) == (False, [])
 
 
 def test_history_ends_at_300_frames_and_says_so(store: RedisRooms, room: Room) -> None:
-    here = store.join(room, "c1", None)
+    here = store.join(room, open_connection("c1"), None)
     publish(store, room, *(str(n) for n in range(HISTORY_FRAMES + 1)))
 
-    whole = store.join(room, "c1", since(here, 1))
-    beyond = store.join(room, "c1", since(here, 0))
+    whole = store.join(room, open_connection("c1"), since(here, 1))
+    beyond = store.join(room, open_connection("c1"), since(here, 0))
 
     assert whole.recovered
     assert len(whole.messages) == HISTORY_FRAMES
@@ -145,13 +153,13 @@ def test_history_ends_at_300_frames_and_says_so(store: RedisRooms, room: Room) -
 
 
 def test_a_room_whose_state_was_lost_begins_a_new_epoch(store: RedisRooms, room: Room) -> None:
-    before = store.join(room, "c1", None)
+    before = store.join(room, open_connection("c1"), None)
     publish(store, room, "a", "b")
     for key in redis_client().scan_iter(match=f"ws:room:{{{room.name}}}:*"):
         redis_client().delete(key)
 
     assert publish(store, room, "c") == [1]
-    after = store.join(room, "c1", since(before, 1))
+    after = store.join(room, open_connection("c1"), since(before, 1))
 
     assert after.epoch != before.epoch
     assert (after.recovered, after.messages) == (False, [])
@@ -164,30 +172,30 @@ def test_a_room_that_lost_its_counter_alone_does_not_mix_old_frames_with_new_one
     publish(store, room, "old 1", "old 2", "old 3")
     redis_client().delete(f"ws:room:{{{room.name}}}:meta")
 
-    here = store.join(room, "c1", None)
+    here = store.join(room, open_connection("c1"), None)
     publish(store, room, "new 1")
 
-    assert texts(store.join(room, "c1", since(here))) == ["new 1"]
+    assert texts(store.join(room, open_connection("c1"), since(here))) == ["new 1"]
 
 
 def test_presence_counts_connections_and_forgets_those_that_left(store: RedisRooms, room: Room) -> None:
     for connection in ("c1", "c2"):
-        store.add_connection(f"{room.name}-{connection}", 7)
-        joined = store.join(room, f"{room.name}-{connection}", None)
+        store.add_connection(open_connection(f"{room.name}-{connection}"))
+        joined = store.join(room, open_connection(f"{room.name}-{connection}"), None)
     assert joined.presence == 2
 
     store.remove_connection(f"{room.name}-c1")
 
-    assert store.join(room, f"{room.name}-c2", None).presence == 1
+    assert store.join(room, open_connection(f"{room.name}-c2"), None).presence == 1
     assert list(store.publish(room, "m", {})[1]) == [f"{room.name}-c2"]
 
 
 def test_a_connection_is_forgotten_everywhere(store: RedisRooms, room: Room) -> None:
     other = Room("user", room.id)
     connection = f"{room.name}-c"
-    store.add_connection(connection, 7)
-    store.join(room, connection, None)
-    store.join(other, connection, None)
+    store.add_connection(open_connection(connection))
+    store.join(room, open_connection(connection), None)
+    store.join(other, open_connection(connection), None)
 
     store.remove_connection(connection)
 
@@ -200,7 +208,7 @@ def test_nothing_is_kept_of_a_connection_longer_than_it_can_last(store: RedisRoo
     """$disconnect may overtake a join, and is not promised to come at all."""
     connection = f"{room.name}-late"
     store.remove_connection(connection)
-    store.join(room, connection, None)
+    store.join(room, open_connection(connection), None)
 
     client = redis_client()
     assert 0 < client.ttl(f"ws:connection:{connection}") <= CONNECTION_SECONDS
@@ -208,7 +216,7 @@ def test_nothing_is_kept_of_a_connection_longer_than_it_can_last(store: RedisRoo
 
 
 def test_every_key_of_a_room_expires(store: RedisRooms, room: Room) -> None:
-    store.join(room, "c1", None)
+    store.join(room, open_connection("c1"), None)
     publish(store, room, "a")
 
     client = redis_client()
@@ -219,11 +227,118 @@ def test_every_key_of_a_room_expires(store: RedisRooms, room: Room) -> None:
 
 
 def test_a_member_whose_time_is_over_is_neither_pushed_to_nor_counted(store: RedisRooms, room: Room) -> None:
-    store.join(room, "c1", None)
+    store.join(room, open_connection("c1"), None)
     redis_client().zadd(f"ws:room:{{{room.name}}}:members", {"gone": 1})
 
     assert list(store.publish(room, "m", {})[1]) == ["c1"]
-    assert store.join(room, "c1", None).presence == 1
+    assert store.join(room, open_connection("c1"), None).presence == 1
+
+
+def test_whoever_leaves_is_neither_pushed_to_nor_counted(store: RedisRooms, room: Room) -> None:
+    for connection in ("c1", "c2"):
+        store.join(room, open_connection(connection), None)
+
+    store.leave(room, "c1")
+    store.leave(room, "c1")
+
+    assert list(store.publish(room, "m", {})[1]) == ["c2"]
+    assert store.presence(room) == 1
+
+
+def test_presence_is_known_without_being_there(store: RedisRooms, room: Room) -> None:
+    assert store.presence(room) == 0
+
+    store.join(room, open_connection("c1"), None)
+    redis_client().zadd(f"ws:room:{{{room.name}}}:members", {"gone": 1})
+
+    assert store.presence(room) == 1
+
+
+def test_a_member_whose_token_has_expired_is_not_pushed_to_any_more(store: RedisRooms, room: Room) -> None:
+    """Without waiting for the sweep that closes its connection."""
+    expiring = dataclasses.replace(open_connection("c2"), expires_at=utc_now() - timedelta(seconds=2))
+    store.join(room, open_connection("c1"), None)
+    store.join(room, expiring, None)
+
+    assert list(store.publish(room, "m", {})[1]) == ["c1"]
+    assert store.presence(room) == 1
+
+
+def test_history_is_the_latest_frames_oldest_first(store: RedisRooms, room: Room) -> None:
+    publish(store, room, "a", "b", "c")
+
+    history = store.history(room, 2)
+
+    assert [(frame["text"], frame["offset"]) for frame in history.messages] == [("b", 2), ("c", 3)]
+    assert history.offset == 3
+    assert {frame["epoch"] for frame in history.messages} == {history.epoch}
+
+
+def test_a_room_in_which_nothing_has_happened_has_no_history_and_is_not_made(store: RedisRooms, room: Room) -> None:
+    history = store.history(room, 10)
+
+    assert (history.epoch, history.offset, history.messages) == (None, 0, [])
+    assert list(redis_client().scan_iter(match=f"ws:room:{{{room.name}}}:*")) == []
+
+
+def test_history_that_does_not_fit_into_a_message_is_its_latest_part(
+    rooms: Rooms, store: RedisRooms, room: Room
+) -> None:
+    publish(store, room, *(str(n) + "é" * 10_000 for n in range(10)))
+
+    history = rooms.history(room.name, caller(1), 100)
+
+    assert 1 < len(history.messages) < 10
+    assert history.messages[-1]["offset"] == 10
+    assert len(orjson.dumps(history.messages)) <= CAUGHT_UP_BYTES
+
+
+def test_a_connection_enters_no_more_rooms_than_it_may(store: RedisRooms, room: Room) -> None:
+    mine = open_connection(f"{room.name}-many")
+    entered = [Room("event", 1_000_000 + number) for number in range(MAXIMUM_ROOMS)]
+    for each in entered:
+        store.join(each, mine, None)
+
+    with pytest.raises(ConflictError):
+        store.join(room, mine, None)
+
+    assert list(store.publish(room, "m", {})[1]) == []
+    assert store.join(entered[0], mine, None).presence >= 1, "one that it is in already"
+    store.leave(entered[0], mine.id)
+    store.join(room, mine, None)
+    store.remove_connection(mine.id)
+
+
+def test_connections_are_found_by_their_session_and_by_their_user(store: RedisRooms, room: Room) -> None:
+    assert room.id is not None
+    user_id = 10_000 + room.id
+    first = open_connection(f"{room.name}-1", user_id)
+    second = dataclasses.replace(first, id=f"{room.name}-2", session_id="another")
+    for each in (first, second, first):
+        store.add_connection(each)
+
+    assert store.connections_of_session(first.session_id) == [first]
+    assert {each.id for each in store.connections_of_user(user_id)} == {first.id, second.id}
+    assert {first, second} <= {each for batch in store.all_connections() for each in batch}
+
+    store.remove_connection(first.id)
+
+    assert store.connections_of_session(first.session_id) == []
+    assert store.connections_of_user(user_id) == [second]
+    assert first not in {each for batch in store.all_connections() for each in batch}
+    store.remove_connection(second.id)
+
+
+def test_whoever_is_in_a_room_is_known_even_if_redis_had_forgotten_the_connection(
+    store: RedisRooms, room: Room
+) -> None:
+    mine = open_connection(f"{room.name}-forgotten")
+    store.add_connection(mine)
+    redis_client().delete("ws:connections", f"ws:connection:{mine.id}")
+
+    store.join(room, mine, None)
+
+    assert mine in {each for batch in store.all_connections() for each in batch}
 
 
 # The use cases ----------------------------------------------------------------------------------
@@ -308,6 +423,51 @@ def test_a_long_absence_that_does_not_fit_into_a_message_is_not_recovered(rooms:
     assert (back.recovered, back.messages, back.offset) == (False, [], 20)
 
 
+def test_what_is_published_reaches_the_room_and_says_who_said_it(
+    store: RedisRooms, sockets: Sockets, room: Room
+) -> None:
+    assert room.id is not None
+    rooms = Rooms(store, sockets, lambda _: 7)
+    for connection in ("a", "b"):
+        rooms.join(room.name, connection, caller(1), None)
+
+    said = rooms.publish(room.name, {"text": "Doors open at eight."}, caller(7))
+
+    assert (said["event"], said["from"], said["offset"]) == ("rooms.published", 7, 1)
+    assert said["data"] == {"text": "Doors open at eight."}
+    assert [(to, orjson.loads(content)) for to, content in sockets.pushed] == [("a", said), ("b", said)]
+    assert rooms.history(room.name, caller(1), 10).messages == [said]
+
+
+def test_the_same_thing_may_be_said_twice(store: RedisRooms, sockets: Sockets, room: Room) -> None:
+    rooms = Rooms(store, sockets, lambda _: 7)
+
+    assert [rooms.publish(room.name, {"text": "Hello?"}, caller(7))["offset"] for _ in range(2)] == [1, 2]
+
+
+def test_nobody_speaks_in_a_room_that_is_not_theirs(store: RedisRooms, sockets: Sockets, room: Room) -> None:
+    rooms = Rooms(store, sockets, lambda _: 7)
+    rooms.join(room.name, "a", caller(1), None)
+
+    with pytest.raises(ForbiddenError):
+        rooms.publish(room.name, {"text": "It is cancelled!"}, caller(1))
+
+    assert sockets.pushed == []
+    assert rooms.history(room.name, caller(1), 10).messages == []
+
+
+@pytest.mark.parametrize("act", [Rooms.presence, lambda rooms, name, who: rooms.history(name, who, 10)])
+def test_a_room_tells_nothing_to_whom_it_does_not_let_in(rooms: Rooms, act: Any) -> None:
+    for name in ("user:8", "organizer:5", "admin"):
+        with pytest.raises(ForbiddenError):
+            act(rooms, name, caller(7))
+
+
+def test_a_connection_is_kept_without_redis() -> None:
+    with core_environment(Endpoints(redis="redis://127.0.0.1:1")):
+        Rooms(RedisRooms(), Sockets(), lambda _: 0).keep("c1", caller(7))
+
+
 # Without Redis ----------------------------------------------------------------------------------
 
 
@@ -321,17 +481,17 @@ def mortal(tmp_path: Path) -> Iterator[RunningEngines]:
 def test_rooms_are_unavailable_without_redis_and_come_back_with_a_new_epoch(mortal: RunningEngines, room: Room) -> None:
     with core_environment(mortal.endpoints):
         store = RedisRooms()
-        before = store.join(room, "c1", None)
+        before = store.join(room, open_connection("c1"), None)
         publish(store, room, "a")
         redis_client().flushall()
-        after = store.join(room, "c1", since(before, 0))
+        after = store.join(room, open_connection("c1"), since(before, 0))
         assert after.epoch != before.epoch
         assert not after.recovered
 
         with engine_killed(mortal, "redis"):
             pass
 
-        eventually(lambda: store.join(room, "c1", None), within=30, what="rooms again")
+        eventually(lambda: store.join(room, open_connection("c1"), None), within=30, what="rooms again")
         assert publish(store, room, "b")[0] > 0
 
 
@@ -339,9 +499,9 @@ def test_rooms_are_unavailable_where_no_redis_is() -> None:
     with core_environment(Endpoints(redis="redis://127.0.0.1:1")):
         store = RedisRooms()
         for attempt in (
-            lambda: store.add_connection("c1", 7),
+            lambda: store.add_connection(open_connection("c1")),
             lambda: store.remove_connection("c1"),
-            lambda: store.join(Room("event", 1), "c1", None),
+            lambda: store.join(Room("event", 1), open_connection("c1"), None),
             lambda: store.publish(Room("event", 1), "m", {}),
         ):
             with pytest.raises(DependencyUnavailableError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from eventsplatform.adapters.aws import client
 from eventsplatform.config import WebSocketSettings
@@ -21,9 +22,7 @@ class WebSocketGateway:
         Any other failure (throttling, a slow consumer) drops this frame: the client sees the gap in the
         room's offsets and recovers by joining again.
         """
-        # One attempt and no patience: a slow connection must not hold up everyone else in the room.
-        url = self._settings.callback_url
-        gateway = client("apigatewaymanagementapi", endpoint_url=url, read_timeout=1.0, attempts=1)
+        gateway = self._client
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -33,6 +32,28 @@ class WebSocketGateway:
         except (ClientError, BotoCoreError) as error:
             logger.warning("a frame was dropped", extra={"connection_id": connection_id, "error": str(error)})
         return True
+
+    def close(self, connection_id: str) -> bool:
+        """False when it may still be open."""
+        gateway = self._client
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            gateway.delete_connection(ConnectionId=connection_id)
+        except gateway.exceptions.GoneException:
+            return True
+        except (ClientError, BotoCoreError) as error:
+            logger.warning(
+                "a connection could not be closed", extra={"connection_id": connection_id, "error": str(error)}
+            )
+            return False
+        return True
+
+    @property
+    def _client(self) -> Any:
+        # One attempt and no patience: a slow connection must not hold up everyone else in the room.
+        url = self._settings.callback_url
+        return client("apigatewaymanagementapi", endpoint_url=url, read_timeout=1.0, attempts=1)
 
 
 @cache

@@ -36,8 +36,7 @@ def check_content(event: dict[str, Any]) -> bytes:
         raise MalformedRequestError("The request is not Unicode text.") from error
     if len(content) > CONTENT_BYTES:
         raise PayloadTooLargeError(f"The body has {len(content)} bytes; allowed: {CONTENT_BYTES}.")
-    if content.count(b"{") + content.count(b"[") > JSON_DEPTH:
-        _check_depth(content)
+    check_depth(content)
     try:
         return orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
@@ -52,12 +51,15 @@ def _check_type(event: dict[str, Any]) -> None:
         raise UnsupportedMediaTypeError(f"Content-Type is {content_type or 'absent'!r}; allowed: {names}.")
 
 
-def _check_depth(content: bytes) -> None:
+def check_depth(content: bytes) -> None:
+    """Raises MalformedRequestError for JSON that is nested too deep to be handed to parsers."""
+    if content.count(b"{") + content.count(b"[") <= JSON_DEPTH:
+        return
     depth = 0
     for character in _STRINGS.sub(b"", content):
         if character in b"{[":
             depth += 1
             if depth > JSON_DEPTH:
-                raise MalformedRequestError(f"The body is nested more than {JSON_DEPTH} levels deep.")
+                raise MalformedRequestError(f"The JSON is nested more than {JSON_DEPTH} levels deep.")
         elif character in b"}]":
             depth -= 1

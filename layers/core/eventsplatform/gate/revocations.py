@@ -74,17 +74,22 @@ class LiveRevocations:
 
 
 class Revocations:
-    """Every method returns normally whether or not Redis answers: what Postgres has committed holds."""
+    """Every method returns normally whether or not Redis answers: what Postgres has committed holds.
+
+    `close_connections` is told what has ended, for the WebSockets that were opened with it.
+    """
 
     def __init__(
         self,
         redis: Redis,
         *,
         copy_seconds: float = COPY_SECONDS,
+        close_connections: Callable[[Mapping[str, Any]], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._redis = redis
+        self._close_connections = close_connections or (lambda _: None)
         self._copy_seconds = copy_seconds
         self._monotonic = monotonic
         self._sleep = sleep
@@ -93,10 +98,12 @@ class Revocations:
     def end_session(self, session_id: str, token_id: str | None = None) -> None:
         """When this returns, no access token of the session is let through any more."""
         self._end(LiveRevocations([session_id], [token_id] if token_id is not None else []))
+        self._close_connections({"session_id": session_id})
 
     def end_user(self, user_id: int, generation: int) -> None:
         """When this returns, no access token of the user of a lower generation is let through any more."""
         self._end(LiveRevocations(generations={user_id: generation}))
+        self._close_connections({"user_id": user_id, "generation": generation})
 
     def restore(self, read: Callable[[], LiveRevocations]) -> bool:
         """Make the copy complete with what `read` finds in Postgres; whether this call did.

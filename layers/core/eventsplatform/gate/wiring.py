@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventsplatform.adapters.aws import FunctionClient
@@ -14,7 +14,7 @@ from eventsplatform.gate.model import LimitClass, Session, SessionState
 from eventsplatform.gate.revocations import Revocations
 from eventsplatform.gate.service import Gate
 from eventsplatform.gate.store import connect
-from eventsplatform.observability import emit_metric
+from eventsplatform.observability import emit_metric, logger
 
 
 class IdentityFunction:
@@ -34,6 +34,23 @@ class IdentityFunction:
         return SessionState(live=answer["live"], verified=answer["verified"])
 
 
+class ClosingPoke:
+    """Has connections closed that were opened with what has ended. A lost poke costs a minute: a sweep finds them."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def __call__(self, ended: Mapping[str, Any]) -> None:
+        try:
+            self._functions.invoke_async(read_setting("CLOSE_CONNECTIONS_FUNCTION", str), dict(ended))
+        except Exception:
+            logger.warning("connections could not be closed; the sweep will find them", exc_info=True)
+
+
+def revocations() -> Revocations:
+    return Revocations(redis_client(), close_connections=ClosingPoke(FunctionClient()))
+
+
 def _report_unavailable(limit_class: LimitClass) -> None:
     emit_metric("rate_limiter_unavailable_total", 1, limit=limit_class.name)
 
@@ -49,4 +66,4 @@ def _gate() -> Gate:
     )
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Gate: _gate, Revocations: lambda: Revocations(redis_client())}
+FACTORIES: dict[type, Callable[[], Any]] = {Gate: _gate, Revocations: revocations}

@@ -1,19 +1,25 @@
-"""Rooms and the frames pushed to them."""
+"""Rooms, who may do what in them, the connections that are in them, and the frames pushed to them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from eventsplatform.errors import FieldError, ForbiddenError, InvalidInputError
 from eventsplatform.identity.caller import Caller
 
 RoomKind = Literal["event", "organizer", "user", "admin"]
+
+# What one client publishes is pushed to everyone in the room and kept for those who come back.
+PUBLISHED_BYTES = 8 * 1024
+# Of a connection, so that nobody fills Redis with rooms.
+MAXIMUM_ROOMS = 100
 
 _ROOM = re.compile(r"(?:(event|organizer|user):([1-9][0-9]{0,18})|(admin))")
 
@@ -48,14 +54,56 @@ class Room:
 
     def check(self, caller: Caller, organizer_of: Callable[[int], int]) -> None:
         """Raises ForbiddenError unless the caller may be here; `organizer_of` gives an event's organiser."""
-        allowed = (
-            self.kind == "event"
-            or (self.kind == "user" and self.id == caller.user_id)
-            or (self.kind == "admin" and "admin:access" in caller.permissions)
-            or (self.kind == "organizer" and self.id is not None and organizer_of(self.id) == caller.user_id)
-        )
-        if not allowed:
+        if self.kind != "event" and not self._is_own(caller, organizer_of):
             raise ForbiddenError(f"You may not be in the room {self.name!r}.")
+
+    def check_publisher(self, caller: Caller, organizer_of: Callable[[int], int]) -> None:
+        """Raises ForbiddenError unless the caller may speak here: into an event's rooms only its organiser may."""
+        needed = "events:update" if self.kind in ("event", "organizer") else None
+        if (needed is not None and needed not in caller.permissions) or not self._is_own(caller, organizer_of):
+            raise ForbiddenError(f"You may not publish into the room {self.name!r}.")
+
+    def _is_own(self, caller: Caller, organizer_of: Callable[[int], int]) -> bool:
+        match self.kind:
+            case "user":
+                return self.id == caller.user_id
+            case "admin":
+                return "admin:access" in caller.permissions
+            case "event" | "organizer":
+                return self.id is not None and organizer_of(self.id) == caller.user_id
+
+
+@dataclass(frozen=True)
+class OpenConnection:
+    """A connection, and the session and access token that it was opened with."""
+
+    id: str
+    user_id: int
+    session_id: str
+    token_id: str
+    generation: int
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, connection_id: str, caller: Caller) -> OpenConnection:
+        return cls(
+            id=connection_id,
+            user_id=caller.user_id,
+            session_id=caller.session_id,
+            token_id=caller.token_id,
+            generation=caller.generation,
+            expires_at=caller.expires_at,
+        )
+
+
+def _bounded(data: dict[str, Any]) -> dict[str, Any]:
+    if len(orjson.dumps(data)) > PUBLISHED_BYTES:
+        raise ValueError(f"must take at most {PUBLISHED_BYTES} bytes as JSON")
+    return data
+
+
+Content = Annotated[dict[str, Any], AfterValidator(_bounded)]
+"""What a client publishes: an object of its own making."""
 
 
 class Position(BaseModel):
@@ -93,6 +141,35 @@ class Joined:
             "recovered": self.recovered,
             "messages": self.messages,
             "presence": self.presence,
+        }
+
+
+@dataclass(frozen=True)
+class History:
+    """A room's latest frames, oldest first. `epoch` is None for a room in which nothing has happened yet."""
+
+    room: Room
+    epoch: str | None
+    offset: int
+    messages: list[dict[str, Any]]
+
+    def at_most(self, size: int) -> History:
+        """The latest of them, as many as take at most `size` bytes."""
+        kept: list[dict[str, Any]] = []
+        for message in reversed(self.messages):
+            size -= len(orjson.dumps(message)) + 1
+            if size < 0:
+                break
+            kept.append(message)
+        return replace(self, messages=kept[::-1])
+
+    def as_frame(self) -> dict[str, Any]:
+        return {
+            "type": "history",
+            "room": self.room.name,
+            "epoch": self.epoch,
+            "offset": self.offset,
+            "messages": self.messages,
         }
 
 

@@ -1,29 +1,44 @@
-"""Connections, rooms and pushes."""
+"""Rooms and pushes: who is in them, what is said in them, and what becomes of platform messages."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import orjson
 
+from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.envelope import Message
-from eventsplatform.realtime.model import Joined, Position, Room, pushes_of
+from eventsplatform.realtime.model import History, Joined, OpenConnection, Position, Room, pushes_of
+from eventsplatform.tracing import current_traceparent
 
 # API Gateway closes a connection over a message of more than 128 KB; the rest of the frame has room to spare.
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
 CAUGHT_UP_BYTES = 120_000
 
+PUBLISHED = "rooms.published"
+
 
 class RoomStore(Protocol):
     """Who is in which room, and each room's recent frames under gapless offsets."""
 
-    def add_connection(self, connection_id: str, user_id: int) -> None: ...
+    def add_connection(self, connection: OpenConnection) -> None:
+        """Adding it again changes nothing."""
 
     def remove_connection(self, connection_id: str) -> None: ...
 
-    def join(self, room: Room, connection_id: str, since: Position | None) -> Joined: ...
+    def join(self, room: Room, connection: OpenConnection, since: Position | None) -> Joined:
+        """Raises ConflictError for a connection that is in too many rooms."""
+
+    def leave(self, room: Room, connection_id: str) -> None: ...
+
+    def presence(self, room: Room) -> int: ...
+
+    def history(self, room: Room, limit: int) -> History:
+        """The room's latest frames, at most `limit`."""
 
     def publish(
         self, room: Room, message_id: str, frame: Mapping[str, Any]
@@ -43,16 +58,60 @@ class Rooms:
         self._organizer_of = organizer_of
 
     def connect(self, connection_id: str, caller: Caller) -> None:
-        self._store.add_connection(connection_id, caller.user_id)
+        """Know a connection and whose it is, so that it can be closed when its session ends."""
+        self._store.add_connection(OpenConnection.of(connection_id, caller))
+
+    def keep(self, connection_id: str, caller: Caller) -> None:
+        """Know a connection again, should Redis have forgotten it; a client that pings needs no Redis."""
+        with suppress(DependencyUnavailableError):
+            self.connect(connection_id, caller)
 
     def disconnect(self, connection_id: str) -> None:
         self._store.remove_connection(connection_id)
 
     def join(self, name: str, connection_id: str, caller: Caller, since: Position | None) -> Joined:
-        """Enter a room. Raises InvalidInputError for a bad name, ForbiddenError for one that is not the caller's."""
+        """Enter a room.
+
+        Raises InvalidInputError for a bad name, ForbiddenError for a room that is not the caller's, ConflictError
+        for a connection that is in too many.
+        """
+        room = self._room(name, caller)
+        return self._store.join(room, OpenConnection.of(connection_id, caller), since).at_most(CAUGHT_UP_BYTES)
+
+    def leave(self, name: str, connection_id: str) -> Room:
+        """Leave a room, whether or not the connection is in it. Raises InvalidInputError for a bad name."""
         room = Room.parse(name)
-        room.check(caller, self._organizer_of)
-        return self._store.join(room, connection_id, since).at_most(CAUGHT_UP_BYTES)
+        self._store.leave(room, connection_id)
+        return room
+
+    def presence(self, name: str, caller: Caller) -> int:
+        """How many connections are in a room. Raises InvalidInputError or ForbiddenError, as joining it does."""
+        return self._store.presence(self._room(name, caller))
+
+    def history(self, name: str, caller: Caller, limit: int) -> History:
+        """What was said in a room of late. Raises InvalidInputError or ForbiddenError, as joining it does."""
+        return self._store.history(self._room(name, caller), limit).at_most(CAUGHT_UP_BYTES)
+
+    def publish(self, name: str, data: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """Say something to everyone in a room; the frame they are pushed.
+
+        It names who said it and never passes for a message of the platform's own. Raises InvalidInputError for a
+        bad name, ForbiddenError for a room in which the caller may not speak.
+        """
+        room = Room.parse(name)
+        room.check_publisher(caller, self._organizer_of)
+        frame = {
+            "type": "message",
+            "room": room.name,
+            "event": PUBLISHED,
+            "data": data,
+            "from": caller.user_id,
+            "traceparent": current_traceparent(),
+        }
+        stored, connections = self._store.publish(room, secrets.token_hex(16), frame)
+        assert stored is not None
+        self._push(stored, connections)
+        return stored
 
     def fan_out(self, message: Message) -> int:
         """Push a platform message to everyone who may see it; the number of frames sent.
@@ -70,12 +129,21 @@ class Rooms:
                 "traceparent": message.traceparent,
             }
             stored, connections = self._store.publish(room, message.id, frame)
-            if stored is None:
-                continue
-            content = orjson.dumps(stored)
-            for connection_id in connections:
-                if self._pushes.post(connection_id, content):
-                    sent += 1
-                else:
-                    self._store.remove_connection(connection_id)
+            if stored is not None:
+                sent += self._push(stored, connections)
         return sent
+
+    def _push(self, frame: Mapping[str, Any], connections: Sequence[str]) -> int:
+        content = orjson.dumps(frame)
+        sent = 0
+        for connection_id in connections:
+            if self._pushes.post(connection_id, content):
+                sent += 1
+            else:
+                self._store.remove_connection(connection_id)
+        return sent
+
+    def _room(self, name: str, caller: Caller) -> Room:
+        room = Room.parse(name)
+        room.check(caller, self._organizer_of)
+        return room

@@ -1,23 +1,34 @@
-"""Rooms, connected to Redis and API Gateway's management API."""
+"""Rooms, connections and tickets, connected to Redis, identity and API Gateway's management API."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from eventsplatform.clock import utc_now
 from eventsplatform.config import read_setting
 from eventsplatform.errors import NotFoundError
+from eventsplatform.gate.revocations import Revocations
+from eventsplatform.gate.wiring import IdentityFunction
+from eventsplatform.realtime.connections import Connections
 from eventsplatform.realtime.rooms import RedisRooms
 from eventsplatform.realtime.service import Rooms
+from eventsplatform.realtime.ticket_store import RedisTickets
+from eventsplatform.realtime.tickets import Tickets
 
 
-class LazyPushes:
-    """Only the fan-out pushes; the routes that answer their own client need no management API."""
+class LazySockets:
+    """Only few functions write to sockets or close them; the routes that answer their own client do not."""
 
     def post(self, connection_id: str, data: bytes) -> bool:
         from eventsplatform.adapters.websocket import websocket_gateway
 
         return websocket_gateway().post(connection_id, data)
+
+    def close(self, connection_id: str) -> bool:
+        from eventsplatform.adapters.websocket import websocket_gateway
+
+        return websocket_gateway().close(connection_id)
 
 
 def _organizer_of(event_id: int) -> int:
@@ -33,4 +44,16 @@ def _organizer_of(event_id: int) -> int:
     return int(event["organizer"]["id"])
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Rooms: lambda: Rooms(RedisRooms(), LazyPushes(), _organizer_of)}
+def _connections() -> Connections:
+    from eventsplatform.adapters.aws import FunctionClient
+    from eventsplatform.adapters.redis import redis_client
+
+    truth = IdentityFunction(FunctionClient())
+    return Connections(RedisRooms(), LazySockets(), Revocations(redis_client()), truth, utc_now)
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {
+    Connections: _connections,
+    Rooms: lambda: Rooms(RedisRooms(), LazySockets(), _organizer_of),
+    Tickets: lambda: Tickets(RedisTickets()),
+}
