@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from eventsplatform.adapters.postgres import Connection, Database
 from eventsplatform.catalog.model import EventIn
@@ -26,8 +26,7 @@ from eventsplatform.identity.caller import Caller
 from eventsplatform.identity.model import SignUp, User
 from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
-from eventsplatform.identity.service import Identity
-from eventsplatform.identity.tokens import AccessTokenIssuer
+from eventsplatform.identity.service import AccountOpening, UserDirectory
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.registrations.model import EventPlaces, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
@@ -118,13 +117,13 @@ class _Wish:
 
 @dataclass(frozen=True)
 class _Services:
-    identity: Identity
+    accounts: AccountOpening
     catalog: Catalog
     registrations: Registrations
 
 
 def _sign_up(services: _Services, person: Person) -> User:
-    return services.identity.register(
+    return services.accounts.open(
         SignUp.model_validate({"email": person.email, "password": PASSWORD, "name": person.name})
     )
 
@@ -209,21 +208,20 @@ def _services(database_url: str, shards: int, clock: Clock) -> Iterator[_Service
             connections.callback(database.close)
             return UnitOfWork(database, store, lambda _: None, shards)
 
-        tokens = AccessTokenIssuer(_no_keys, issuer="demo", audience="demo", clock=clock)
-        identity = Identity(work("identity", PostgresIdentity), _PASSWORDS, tokens, clock)
-        catalog = Catalog(work("catalog", PostgresCatalog), _Users(identity), clock)
+        identity = work("identity", PostgresIdentity)
+        catalog = Catalog(work("catalog", PostgresCatalog), _Users(UserDirectory(identity)), clock)
         registrations = Registrations(work("registrations", PostgresRegistrations), _Events(catalog), clock)
-        yield _Services(identity, catalog, registrations)
+        yield _Services(AccountOpening(identity, _PASSWORDS, clock), catalog, registrations)
 
 
 @dataclass(frozen=True)
 class _Users:
     """Identity as the catalog's directory of users."""
 
-    identity: Identity
+    users: UserDirectory
 
     def describe(self, user_id: int) -> tuple[str, int]:
-        user = self.identity.describe(user_id)
+        user = self.users.describe(user_id)
         return user.name, user.version
 
 
@@ -235,7 +233,3 @@ class _Events:
 
     def describe(self, event_id: int) -> EventPlaces:
         return EventPlaces.of_event(self.catalog.describe(event_id).model_dump(mode="json"))
-
-
-def _no_keys() -> NoReturn:
-    raise RuntimeError("loading demo data signs nobody in")

@@ -12,7 +12,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any
@@ -189,12 +189,47 @@ def values(platform: RunningPlatform) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def fresh(platform: RunningPlatform, values: dict[str, str]) -> dict[str, str]:
-    """Those that a function uses up."""
-    ada = Account(int(values["user_id"]), values["email"], values["access_token"])
-    draft = platform.create_event(ada, published=False)
-    return {"draft_id": str(draft["id"]), "new_email": f"new-{time.time_ns()}@example.org"}
+class Fresh:
+    """What placeholders stand for that a function uses up: made when a sample asks for it, for that sample alone."""
+
+    def __init__(self, platform: RunningPlatform, values: dict[str, str]) -> None:
+        self._platform = platform
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        if name.startswith("fresh_"):
+            return self._of_someone_new[name]
+        if name in self._values:
+            return self._values[name]
+        return getattr(self, f"_{name}")()
+
+    @cached_property
+    def _of_someone_new(self) -> dict[str, str]:
+        grace = self._platform.sign_up("Grace Hopper")
+        return {
+            "fresh_user_id": str(grace.id),
+            "fresh_email": grace.email,
+            "fresh_session_id": grace.claims["sid"],
+            "fresh_token_id": grace.claims["jti"],
+            "fresh_refresh_token": grace.refresh_token,
+        }
+
+    def _draft_id(self) -> str:
+        ada = Account(int(self._values["user_id"]), self._values["email"], self._values["access_token"])
+        return str(self._platform.create_event(ada, published=False)["id"])
+
+    def _new_email(self) -> str:
+        return f"new-{time.time_ns()}@example.org"
+
+    def _verification_token(self) -> str:
+        email = self._new_email()
+        self._platform.ask_for_account(email)
+        return self._platform.mailed_token(email, "verify")
+
+    def _reset_token(self) -> str:
+        grace = self._platform.sign_up("Grace Hopper")
+        self._platform.post("/v1/auth/password/forgot", 202, email=grace.email)
+        return self._platform.mailed_token(grace.email, "reset-password")
 
 
 def invoke(platform: RunningPlatform, function: Function, event: str) -> dict[str, Any]:
@@ -205,11 +240,9 @@ def invoke(platform: RunningPlatform, function: Function, event: str) -> dict[st
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=name_of)
-def test_a_function_takes_its_sample_event(
-    platform: RunningPlatform, values: dict[str, str], fresh: dict[str, str], sample: Path
-) -> None:
+def test_a_function_takes_its_sample_event(platform: RunningPlatform, values: dict[str, str], sample: Path) -> None:
     function = FUNCTIONS[sample.parent.relative_to(ROOT / "events")]
-    known = {**values, **fresh}
+    known = Fresh(platform, values)
     event = re.sub(r"\$\{(\w+)\}", lambda placeholder: known[placeholder[1]], sample.read_text())
     expected = "refused" if sample.name.startswith("refused-") else "taken"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -18,10 +19,17 @@ from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import Clock, utc_now
 from eventsplatform.config import DatabaseSettings
+from eventsplatform.identity.account_mails import AccountMails, MailRequest
+from eventsplatform.identity.housekeeping import Housekeeping
+from eventsplatform.identity.housekeeping_repository import PostgresHousekeeping
 from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
-from eventsplatform.identity.service import Identity
+from eventsplatform.identity.service import AccountOpening, Identity, UserDirectory
+from eventsplatform.identity.sessions import Passwords, SessionCheck, Sessions, SessionTokens
+from eventsplatform.identity.sessions_repository import PostgresSessions
+from eventsplatform.identity.sign_in_limits import Attempts, AttemptsInMemory, SignInLimits
 from eventsplatform.identity.tokens import AccessTokenIssuer
+from eventsplatform.mail import Mail
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
 from eventsplatform.registrations.model import EventPlaces
@@ -35,6 +43,7 @@ Store = TypeVar("Store")
 KEYS = {"active": "k1", "k1": "a key of the tests that is long enough for HS256"}
 ISSUER, AUDIENCE = "events-platform", "events-platform-api"
 SHARDS = 4
+WEB_URL = "https://events.example.org/app"
 # Cheap on purpose: the cost of a hash is not what these tests are about.
 PASSWORDS = Argon2Passwords(memory_kib=64, passes=1)
 
@@ -74,14 +83,57 @@ class Services:
     """The services of one process: they call each other directly, where functions go through Lambda."""
 
     identity: Identity
+    sessions: Sessions
+    session_check: SessionCheck
+    accounts: AccountOpening
+    directory: UserDirectory
+    mails: AccountMails
+    housekeeping: Housekeeping
     catalog: Catalog
     registrations: Registrations
     poked: list[set[int]]
+    mailbox: Mailbox
+    revoked: RecordedRevocations
 
     def published_event(self, organizer_id: int, **changes: Any) -> int:
         organizer = caller(organizer_id)
         event = self.catalog.create(event_in(**changes), organizer)
         return self.catalog.publish(event.id, organizer).id
+
+
+class Mailbox:
+    """What was asked to be mailed; `deliver` does it, and `sent` is what comes of it."""
+
+    def __init__(self) -> None:
+        self.requests: list[MailRequest] = []
+        self.sent: list[Mail] = []
+
+    def request(self, mail: MailRequest) -> None:
+        self.requests.append(mail)
+
+    def deliver(self, mails: AccountMails) -> list[Mail]:
+        """The mails that the requests so far come to."""
+        before = len(self.sent)
+        while self.requests:
+            mails.send(self.requests.pop(0))
+        return self.sent[before:]
+
+
+@dataclass
+class RecordedRevocations:
+    """What every endpoint was told: sessions, tokens, and the generation of users."""
+
+    sessions: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    users: dict[int, int] = field(default_factory=dict)
+
+    def end_session(self, session_id: str, token_id: str | None = None) -> None:
+        self.sessions.append(session_id)
+        if token_id is not None:
+            self.tokens.append(token_id)
+
+    def end_user(self, user_id: int, generation: int) -> None:
+        self.users[user_id] = generation
 
 
 class AnyUser:
@@ -102,8 +154,13 @@ class CatalogDirectory:
 
 
 @contextmanager
-def services(url: str, *, clock: Clock = utc_now) -> Iterator[Services]:
-    """The services as the functions build them, each on a connection of its own role."""
+def services(
+    url: str, *, clock: Clock = utc_now, passwords: Passwords = PASSWORDS, attempts: Attempts | None = None
+) -> Iterator[Services]:
+    """The services as the functions build them, each on a connection of its own role.
+
+    Failed sign-ins are counted in memory, by `attempts` if given; mails stay in the mailbox.
+    """
     databases: list[Database] = []
     poked: list[set[int]] = []
 
@@ -113,12 +170,24 @@ def services(url: str, *, clock: Clock = utc_now) -> Iterator[Services]:
 
     catalog = Catalog(work("catalog", PostgresCatalog), AnyUser(), clock)
     issuer = AccessTokenIssuer(lambda: KEYS, issuer=ISSUER, audience=AUDIENCE, clock=clock)
+    tokens, mailbox, revoked = SessionTokens(issuer, clock), Mailbox(), RecordedRevocations()
+    accounts = work("identity", PostgresIdentity)
+    counting = attempts or AttemptsInMemory(time.monotonic)
+    limits = SignInLimits(counting, counting, time.monotonic)
     try:
         yield Services(
-            identity=Identity(work("identity", PostgresIdentity), PASSWORDS, issuer, clock),
+            identity=Identity(accounts, passwords, tokens, limits, revoked, mailbox, clock),
+            sessions=Sessions(work("identity", PostgresSessions), passwords, tokens, limits, revoked, clock),
+            session_check=SessionCheck(work("identity", PostgresSessions), lambda: None),
+            accounts=AccountOpening(accounts, passwords, clock),
+            directory=UserDirectory(accounts),
+            mails=AccountMails(accounts, mailbox.sent.append, WEB_URL, clock),
+            housekeeping=Housekeeping(work("identity", PostgresHousekeeping), clock),
             catalog=catalog,
             registrations=Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock),
             poked=poked,
+            mailbox=mailbox,
+            revoked=revoked,
         )
     finally:
         for database in databases:

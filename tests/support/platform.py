@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -58,6 +58,7 @@ class Account:
     id: int
     email: str
     access_token: str
+    refresh_token: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -147,16 +148,49 @@ class RunningPlatform:
     # As users do.
 
     def sign_up(self, name: str = "Ada Lovelace") -> Account:
-        """Open an account under an address of its own, and log in."""
-        email = f"user-{os.getpid()}-{time.time_ns()}-{next(_numbers)}@example.org"
-        answer = self.http.post("/v1/auth/register", json={"email": email, "password": PASSWORD, "name": name})
-        assert answer.status_code == 201, answer.text
-        return self.log_in(answer.json()["id"], email)
+        """Open an account under an address of its own, confirm the address, and log in."""
+        email = new_address()
+        self.ask_for_account(email, name)
+        self.post("/v1/auth/verify", 200, token=self.mailed_token(email, "verify"))
+        return self.sign_in(email)
+
+    def sign_up_unverified(self, name: str = "Ada Lovelace") -> Account:
+        """Open an account under an address of its own, and log in without having confirmed it."""
+        email = new_address()
+        self.ask_for_account(email, name)
+        return self.sign_in(email)
+
+    def ask_for_account(self, email: str, name: str = "Ada Lovelace", password: str = PASSWORD) -> None:
+        self.post("/v1/auth/register", 201, email=email, password=password, name=name)
 
     def log_in(self, user_id: int, email: str) -> Account:
-        answer = self.http.post("/v1/auth/login", json={"email": email, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        return Account(user_id, email, answer.json()["access_token"])
+        account = self.sign_in(email)
+        assert account.id == user_id
+        return account
+
+    def sign_in(self, email: str, password: str = PASSWORD) -> Account:
+        session = self.post("/v1/auth/login", 200, email=email, password=password)
+        return Account(session["user"]["id"], email, session["access_token"], session["refresh_token"])
+
+    def mails(self, to: str) -> list[dict[str, Any]]:
+        mails: list[dict[str, Any]] = self.http.get("/dev/mail", params={"to": to}).json()
+        return mails
+
+    def mailed_token(self, to: str, page: str, *, but: Collection[str] = ()) -> str:
+        """The latest token that leads to this page of the web client, once a mail has brought one that is not `but`."""
+
+        def arrived() -> list[str]:
+            links = [link for mail in self.mails(to) for link in mail["links"]]
+            found = [link.partition("#token=")[2] for link in links if link.partition("#")[0].endswith(f"/{page}")]
+            return [token for token in found if token and token not in but]
+
+        return eventually(arrived, what=f"mail to {to} that leads to {page}")[-1]
+
+    def post(self, path: str, status: int, *, account: Account | None = None, **body: Any) -> Any:
+        """The answer's content, if it has one. Asserts the status."""
+        answer = self.http.post(path, headers=account.headers if account else {}, json=body or None)
+        assert answer.status_code == status, answer.text
+        return answer.json() if answer.content else None
 
     def create_event(self, organiser: Account, *, published: bool = True, **changes: Any) -> dict[str, Any]:
         """An event with `changes` to the fields of `event_fields`, published unless asked otherwise."""
@@ -273,6 +307,10 @@ class RunningPlatform:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def new_address() -> str:
+    return f"user-{os.getpid()}-{time.time_ns()}-{next(_numbers)}@example.org"
 
 
 def event_fields(**changes: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from pydantic import BaseModel
 
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.entrypoints.step import direct
-from eventsplatform.identity.sessions import Sessions, SessionState
+from eventsplatform.identity.sessions import SessionCheck, SessionState
 
 
 class Question(BaseModel):
@@ -15,4 +15,4 @@ class Question(BaseModel):
 @direct(Question)
 def handler(question: Question) -> SessionState:
     """Whether a session is live, for the gate where the cache can't tell."""
-    return provide(Sessions).check(**question.model_dump())
+    return provide(SessionCheck).check(**question.model_dump())

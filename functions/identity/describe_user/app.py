@@ -3,7 +3,7 @@ from pydantic import BaseModel
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.entrypoints.step import direct
 from eventsplatform.identity.model import UserSummary
-from eventsplatform.identity.service import Identity
+from eventsplatform.identity.service import UserDirectory
 
 
 class Question(BaseModel):
@@ -13,4 +13,4 @@ class Question(BaseModel):
 @direct(Question)
 def handler(question: Question) -> UserSummary:
     """What other services may know of a user."""
-    return provide(Identity).describe(question.user_id)
+    return provide(UserDirectory).describe(question.user_id)

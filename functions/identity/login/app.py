@@ -1,16 +1,21 @@
 from eventsplatform.entrypoints.access import anyone
 from eventsplatform.entrypoints.http import HttpFunction
 from eventsplatform.gate.policies import SIGN_IN
+from eventsplatform.identity.caller import Client
 from eventsplatform.identity.model import Credentials, Session
-from eventsplatform.identity.service import Identity
+from eventsplatform.identity.sessions import Sessions
 
 function = HttpFunction(access=anyone(), limit=SIGN_IN, secret_content=True)
 
 
 @function.post("/v1/auth/login", response_model=Session)
-async def login(credentials: Credentials, identity: Identity = function.provide(Identity)) -> Session:
-    """Open a session: an access token for 15 minutes and a refresh token."""
-    return identity.login(credentials)
+async def login(
+    credentials: Credentials,
+    client: Client = function.client(),
+    sessions: Sessions = function.provide(Sessions),
+) -> Session:
+    """Begin a session: an access token for 15 minutes and a refresh token."""
+    return sessions.login(credentials, client)
 
 
 handler = function.handler

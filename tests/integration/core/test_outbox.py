@@ -52,9 +52,7 @@ def test_each_change_of_an_event_is_a_row_with_the_event_as_it_is_then(
 
 
 def test_a_message_about_a_user_has_no_address_in_it(running: Services, migrated_database: str) -> None:
-    user = running.identity.register(
-        SignUp(email="outbox@example.org", password=SecretStr("correct horse"), name="Ada")
-    )
+    user = running.accounts.open(SignUp(email="outbox@example.org", password=SecretStr("correct horse"), name="Ada"))
 
     (change,) = changes_of(migrated_database, "user", user.id)
 

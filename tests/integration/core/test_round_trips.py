@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
+from eventsplatform.identity.caller import Client
 from eventsplatform.identity.model import Credentials, SignUp
 from tests.support.callers import caller
 from tests.support.database import Services, event_in, services
@@ -17,6 +18,7 @@ from tests.support.round_trips import CountingProxy, counting_proxy
 
 ORGANIZER = 7_001
 PASSWORD = "correct horse battery"
+CLIENT = Client("203.0.113.7", "test")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +53,18 @@ def test_signing_up_takes_two_round_trips(proxied: tuple[CountingProxy, Services
     assert counted == [2]
 
 
-def test_signing_in_takes_two_round_trips(proxied: tuple[CountingProxy, Services]) -> None:
+def test_signing_in_takes_three_round_trips(proxied: tuple[CountingProxy, Services]) -> None:
     proxy, running = proxied
     email = f"{uuid.uuid4()}@example.org"
     _register_user(running, email)
     credentials = Credentials(email=email, password=SecretStr(PASSWORD))
     for _ in range(6):
-        running.identity.login(credentials)
+        running.sessions.login(credentials, CLIENT)
 
     with proxy.counting() as counted:
-        running.identity.login(credentials)
+        running.sessions.login(credentials, CLIENT)
 
-    assert counted == [2]
+    assert counted == [3]
 
 
 def test_writing_a_draft_takes_two_round_trips(proxied: tuple[CountingProxy, Services], drafts: list[int]) -> None:

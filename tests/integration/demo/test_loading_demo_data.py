@@ -140,12 +140,12 @@ def test_anyone_can_sign_in_with_the_documented_password(loaded: tuple[str, Demo
     try:
         with database.transaction() as connection:
             found = [
-                PostgresIdentity(connection).find_credentials(email)
+                PostgresIdentity(connection).find_account(email, "127.0.0.1/32")
                 for email in (ORGANIZER_EMAIL, ATTENDEE_EMAIL, "user0003@example.org")
             ]
     finally:
         database.close()
-    hashes = [password_hash for _, password_hash, _ in filter(None, found)]
+    hashes = [account.password_hash for account in filter(None, found)]
     assert len(set(hashes)) == 3
     assert all(Argon2Passwords().matches(password_hash, PASSWORD) for password_hash in hashes)
 

@@ -16,3 +16,15 @@ def user_created(user: UserSummary) -> Change:
         data=user.model_dump(mode="json"),
         actor_id=user.id,
     )
+
+
+def user_updated(user: UserSummary, actor_id: int | None) -> Change:
+    return Change(
+        aggregate_type="user",
+        aggregate_id=user.id,
+        version=user.version,
+        type="users.updated",
+        key=str(user.id),
+        data=user.model_dump(mode="json"),
+        actor_id=actor_id,
+    )

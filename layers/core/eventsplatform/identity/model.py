@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, SecretStr
 
@@ -43,6 +45,9 @@ def _encodable(password: SecretStr) -> SecretStr:
 
 
 Password = Annotated[SecretStr, AfterValidator(_normalise_password)]
+# One that is only compared: whatever a password may be, in bounds.
+TypedPassword = Annotated[SecretStr, Field(max_length=1024), AfterValidator(_encodable)]
+OneTimeToken = Annotated[SecretStr, Field(min_length=1, max_length=200), AfterValidator(_encodable)]
 DisplayName = Annotated[str, Field(min_length=1, max_length=255), ONE_LINE]
 
 
@@ -62,7 +67,7 @@ class Credentials(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     email: EmailStr
-    password: Annotated[SecretStr, Field(max_length=1024), AfterValidator(_encodable)]
+    password: TypedPassword
 
 
 class User(BaseModel):
@@ -76,6 +81,85 @@ class User(BaseModel):
     status: Status
     email_verified: bool
     created_at: datetime
+
+
+class RegistrationReceived(BaseModel):
+    """The answer to a registration, whoever has the address."""
+
+    email: str
+    name: str
+    status: Literal["verification_sent"] = "verification_sent"
+
+
+class Address(BaseModel):
+    """The body of requests that ask for a mail."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: EmailStr = Field(max_length=254)
+
+
+class MailRequested(BaseModel):
+    """The answer to such a request, whoever has the address."""
+
+    status: Literal["mail_requested"] = "mail_requested"
+
+
+class Verification(BaseModel):
+    """The body of `POST /v1/auth/verify`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: OneTimeToken
+
+
+class PasswordReset(BaseModel):
+    """The body of `POST /v1/auth/password/reset`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: OneTimeToken
+    password: Password
+
+
+class PasswordChange(BaseModel):
+    """The body of `POST /v1/auth/password/change`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    current_password: TypedPassword
+    new_password: Password
+
+
+class RefreshRequest(BaseModel):
+    """The body of `POST /v1/auth/refresh`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=200), AfterValidator(_encodable)]
+
+
+class SessionSummary(BaseModel):
+    """A session as its owner sees it: where it was begun and when it was last refreshed."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    address: str | None = Field(description="The address it was last refreshed from.")
+    user_agent: str
+    current: bool = Field(description="Whether the request was made in this session.")
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account as signing in needs it. `known_network`: its owner has signed in from there before."""
+
+    user: User
+    password_hash: str
+    generation: int
+    suspension_reason: str | None = None
+    known_network: bool = False
 
 
 class Session(BaseModel):

@@ -24,6 +24,10 @@ class Argon2Passwords:
             return False
         return encoded is not None
 
+    def is_outdated(self, encoded: str) -> bool:
+        """Whether the hash was made with other parameters than new ones are."""
+        return self._hasher.check_needs_rehash(encoded)
+
     @cached_property
     def _decoy(self) -> str:
         return self._hasher.hash("no account has this password")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from eventsplatform.adapters.aws import SecretStore
+from eventsplatform.adapters.aws import FunctionClient, SecretStore
 from eventsplatform.clock import utc_now
-from eventsplatform.config import TokenSettings
+from eventsplatform.config import GateSettings, TokenSettings, WebClientSettings, read_setting
+from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.gate.revocations import LiveRevocations, Revocations
+from eventsplatform.identity.account_mails import AccountMails, MailRequest
+from eventsplatform.identity.housekeeping import Housekeeping
 from eventsplatform.identity.rotation import KeyRotation
-from eventsplatform.identity.service import Identity
-from eventsplatform.identity.sessions import Sessions
+from eventsplatform.identity.service import Identity, UserDirectory
+from eventsplatform.identity.sessions import SessionCheck, Sessions, SessionTokens
+from eventsplatform.identity.sign_in_limits import AttemptsInMemory, SignInLimits
 from eventsplatform.identity.signing_keys import KeySet
 from eventsplatform.identity.tokens import AccessTokenIssuer, AccessTokenVerifier
 from eventsplatform.messaging.model import AuditRecord
@@ -32,15 +38,87 @@ def _verifier() -> AccessTokenVerifier:
     )
 
 
+class MailFunction:
+    """Identity's function `send_account_mail`, invoked asynchronously."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def request(self, mail: MailRequest) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._functions.invoke_async(read_setting("SEND_ACCOUNT_MAIL_FUNCTION", str), mail.model_dump(mode="json"))
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("a mail could not be asked for", extra={"purpose": mail.purpose, "error": str(error)})
+            raise DependencyUnavailableError("mail service") from error
+
+
+def _session_tokens() -> SessionTokens:
+    settings = TokenSettings.from_environment()
+    issuer = AccessTokenIssuer(_keys(settings), issuer=settings.issuer, audience=settings.audience, clock=utc_now)
+    return SessionTokens(issuer, utc_now)
+
+
+def _sign_in_limits() -> SignInLimits:
+    from eventsplatform.adapters.redis import redis_client
+    from eventsplatform.identity.attempts import RedisAttempts
+
+    return SignInLimits(
+        RedisAttempts(redis_client()),
+        AttemptsInMemory(time.monotonic),
+        time.monotonic,
+        network_factor=GateSettings.from_environment().address_factor,
+    )
+
+
+def _revocations() -> Revocations:
+    from eventsplatform.adapters.redis import redis_client
+
+    return Revocations(redis_client())
+
+
 def _identity() -> Identity:
     from eventsplatform.adapters.postgres import database
     from eventsplatform.identity.passwords import Argon2Passwords
     from eventsplatform.identity.repository import PostgresIdentity
     from eventsplatform.messaging.outbox import unit_of_work
 
-    settings = TokenSettings.from_environment()
-    issuer = AccessTokenIssuer(_keys(settings), issuer=settings.issuer, audience=settings.audience, clock=utc_now)
-    return Identity(unit_of_work(database(), PostgresIdentity), Argon2Passwords(), issuer, utc_now)
+    return Identity(
+        unit_of_work(database(), PostgresIdentity),
+        Argon2Passwords(),
+        _session_tokens(),
+        _sign_in_limits(),
+        _revocations(),
+        MailFunction(FunctionClient()),
+        utc_now,
+    )
+
+
+def _directory() -> UserDirectory:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.identity.repository import PostgresIdentity
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    return UserDirectory(unit_of_work(database(), PostgresIdentity))
+
+
+def _account_mails() -> AccountMails:
+    from eventsplatform.adapters.mail import mailer
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.identity.repository import PostgresIdentity
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    web_url = WebClientSettings.from_environment().url
+    return AccountMails(unit_of_work(database(), PostgresIdentity), mailer().send, web_url, utc_now)
+
+
+def _housekeeping() -> Housekeeping:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.identity.housekeeping_repository import PostgresHousekeeping
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    return Housekeeping(unit_of_work(database(), PostgresHousekeeping), utc_now)
 
 
 def _rotation() -> KeyRotation:
@@ -62,24 +140,41 @@ def _rotation() -> KeyRotation:
 
 def _sessions() -> Sessions:
     from eventsplatform.adapters.postgres import database
-    from eventsplatform.adapters.redis import redis_client
-    from eventsplatform.gate.revocations import LiveRevocations, Revocations
+    from eventsplatform.identity.passwords import Argon2Passwords
     from eventsplatform.identity.sessions_repository import PostgresSessions
     from eventsplatform.messaging.outbox import unit_of_work
 
-    work = unit_of_work(database(), PostgresSessions)
-    revocations = Revocations(redis_client())
+    return Sessions(
+        unit_of_work(database(), PostgresSessions),
+        Argon2Passwords(),
+        _session_tokens(),
+        _sign_in_limits(),
+        _revocations(),
+        utc_now,
+    )
+
+
+def _session_check() -> SessionCheck:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.identity.sessions_repository import PostgresSessions
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    work, revocations = unit_of_work(database(), PostgresSessions), _revocations()
 
     def ended() -> LiveRevocations:
         with work.statement() as store:
             return store.live_revocations()
 
-    return Sessions(work, lambda: revocations.restore(ended))
+    return SessionCheck(work, lambda: revocations.restore(ended))
 
 
 FACTORIES: dict[type, Callable[[], Any]] = {
     AccessTokenVerifier: _verifier,
+    AccountMails: _account_mails,
+    Housekeeping: _housekeeping,
     Identity: _identity,
     KeyRotation: _rotation,
+    SessionCheck: _session_check,
     Sessions: _sessions,
+    UserDirectory: _directory,
 }

@@ -50,6 +50,9 @@ class Appendable(Protocol):
 
     def append(self, change: Change) -> None: ...
 
+    def wake_relay(self) -> None:
+        """Wake the relay after the commit as `append` does: for work that must not show whether it told anyone."""
+
     def record(self, audit: AuditRecord) -> None:
         """Add to the audit log, which no service can change afterwards."""
 

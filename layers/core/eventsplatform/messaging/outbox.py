@@ -68,6 +68,9 @@ class Outbox:
         )
         self.touched_shards.add(shard)
 
+    def wake_relay(self) -> None:
+        self.touched_shards.add(0)
+
     def record(self, audit: AuditRecord) -> None:
         self.connection.execute(
             """
