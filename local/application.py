@@ -75,6 +75,8 @@ class RestRoute:
     path: str
     function: str
     authorizer: str | None = None
+    body_model: Mapping[str, Any] | None = None
+    """The JSON Schema that a JSON body is checked against before the function is called."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ AUTHORIZER_CONFIGURATION_ERROR = ResponseType(
     "AUTHORIZER_CONFIGURATION_ERROR", 500, "AuthorizerConfigurationException", None
 )
 AUTHORIZER_FAILURE = ResponseType("AUTHORIZER_FAILURE", 500, "AuthorizerFailureException", None)
+BAD_REQUEST_BODY = ResponseType("BAD_REQUEST_BODY", 400, "BadRequestException", "Invalid request body")
 INTEGRATION_TIMEOUT = ResponseType(
     "INTEGRATION_TIMEOUT", 504, "InternalServerErrorException", "Endpoint request timed out"
 )
@@ -56,12 +57,18 @@ _CONTEXT_VARIABLE = re.compile(r"\$(context|stageVariables)\.([A-Za-z0-9_-]+(?:\
 
 
 class GatewayError(Exception):
-    """The request ends in an answer of API Gateway's own; `reason` is for the log."""
+    """The request ends in an answer of API Gateway's own.
 
-    def __init__(self, type_: ResponseType, message: str | None = None, *, reason: str = "") -> None:
+    `reason` is for the log, `validation` says what a route's model has against the body.
+    """
+
+    def __init__(
+        self, type_: ResponseType, message: str | None = None, *, reason: str = "", validation: str = ""
+    ) -> None:
         super().__init__(reason or message or type_.message or type_.name)
         self.type = type_
         self.message = message if message is not None else type_.message
+        self.validation = validation
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,13 @@ class GatewayResponses:
         message = orjson.dumps(error.message).decode()
         variables = {
             **context,
-            "error": {"message": error.message, "messageString": message, "responseType": error.type.name},
+            "error": {
+                "message": error.message,
+                "messageString": message,
+                "responseType": error.type.name,
+                # Escaped, and unlike messageString without the quotes.
+                "validationErrorString": orjson.dumps(error.validation).decode()[1:-1],
+            },
         }
         content_type, template = _choose_template(declared.templates, headers.get("Accept", ""))
         if template is None:

@@ -14,6 +14,7 @@ from local.gateway.integration import Lambda, ProxyResponse
 from local.gateway.limits import MAXIMUM_PAYLOAD_BYTES
 from local.gateway.request import Request, Scope, clf_time, extended_request_id
 from local.gateway.routing import Match, RouteTable
+from local.gateway.validation import check_body
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -84,6 +85,8 @@ class RestGateway:
             return 200, _preflight_headers(cors, match.methods, context), _PREFLIGHT_BODY
         if route is None:
             raise GatewayError(MISSING_AUTHENTICATION_TOKEN)
+        if route.body_model is not None:
+            check_body(route.body_model, request.header("content-type") or "", body)
         event["body"], event["isBase64Encoded"] = self._event_body(request, body)
         response = ProxyResponse(route.function, await self._lambda.call(route.function, event, request.trace_id))
         payload = response.body

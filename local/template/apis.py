@@ -17,6 +17,9 @@ _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch"
 _RESPONSE_HEADER = "gatewayresponse.header."
 _MOCK_HEADER = "method.response.header."
 
+# Of JSON Schema (draft 4, as API Gateway's), what `local.gateway.validation` checks or may ignore.
+_MODEL_KEYWORDS = frozenset({"type", "required", "properties", "title", "description", "$schema"})
+
 
 def read_rest_api(stack: Stack, functions: Mapping[str, Function]) -> RestApi | None:
     """The template's one REST API, from the OpenAPI document that SAM gives to API Gateway."""
@@ -33,7 +36,7 @@ def read_rest_api(stack: Stack, functions: Mapping[str, Function]) -> RestApi | 
             if operation.get(_INTEGRATION, {}).get("type") == "mock" and method == "options":
                 preflights.append(operation)
             else:
-                routes.append(_read_route(api, method, path, operation, authorizers, functions))
+                routes.append(_read_route(api, method, path, operation, authorizers, functions, body))
     stage = _only(stack, "AWS::ApiGateway::Stage")
     return RestApi(
         name=api.logical_id,
@@ -54,6 +57,7 @@ def _read_route(
     operation: Mapping[str, Any],
     authorizers: Mapping[str, Authorizer],
     functions: Mapping[str, Function],
+    document: Mapping[str, Any],
 ) -> RestRoute:
     method = "ANY" if method == _ANY_METHOD else method.upper()
     place = f"{method} {path}"
@@ -65,7 +69,33 @@ def _read_route(
         path=path,
         function=function_name(api, place, functions, integration["uri"]),
         authorizer=_authorizer_of(api, place, operation, authorizers),
+        body_model=_body_model(api, place, operation, document),
     )
+
+
+def _body_model(
+    api: Resource, place: str, operation: Mapping[str, Any], document: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    validators = document.get("x-amazon-apigateway-request-validators", {})
+    validator = validators.get(operation.get("x-amazon-apigateway-request-validator"), {})
+    if validator.get("validateRequestParameters"):
+        raise api.error(place, "validates parameters, which is not done on one machine")
+    if not validator.get("validateRequestBody"):
+        return None
+    references = [part["schema"]["$ref"] for part in operation.get("parameters", ()) if part["in"] == "body"]
+    if len(references) != 1:
+        raise api.error(place, "validates its body and needs a RequestModel for that")
+    model: Mapping[str, Any] = document["definitions"][references[0].removeprefix("#/definitions/")]
+    if unknown := sorted(_keywords(model) - _MODEL_KEYWORDS):
+        raise api.error(
+            place,
+            f"has a model with {', '.join(unknown)}; understood on one machine: {', '.join(sorted(_MODEL_KEYWORDS))}",
+        )
+    return model
+
+
+def _keywords(model: Mapping[str, Any]) -> set[str]:
+    return set(model).union(*(_keywords(part) for part in model.get("properties", {}).values()))
 
 
 def _authorizer_of(

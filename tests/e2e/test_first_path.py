@@ -423,7 +423,8 @@ def test_a_body_that_is_not_declared_as_json_is_an_unsupported_media_type(
 ) -> None:
     headers = {"content-type": content_type} if content_type else {}
 
-    answer = platform.http.post("/v1/auth/login", content=b"{}", headers=headers)
+    credentials = json.dumps({"email": "ada@example.org", "password": PASSWORD})
+    answer = platform.http.post("/v1/auth/login", content=credentials, headers=headers)
 
     assert_problem(answer, 415, "unsupported_media_type")
 
@@ -431,6 +432,20 @@ def test_a_body_that_is_not_declared_as_json_is_an_unsupported_media_type(
 @pytest.mark.parametrize("path", ["/", "/nothing/here", "/v1", "/v1/events/1/nothing"])
 def test_an_unknown_route_is_not_found(platform: RunningPlatform, path: str) -> None:
     assert_problem(platform.http.get(path), 404, "not_found")
+
+
+def test_what_cannot_be_a_sign_in_is_refused_before_a_function_starts(platform: RunningPlatform) -> None:
+    answer = platform.http.post("/v1/auth/login", json={"email": ["ada@example.org"]})
+
+    problem = assert_problem(answer, 400, "malformed_request")
+    assert answer.headers["x-amzn-ErrorType"] == "BadRequestException", "API Gateway's own answer"
+    assert problem["errors"] == [
+        {
+            "pointer": "",
+            "detail": '[object has missing required properties (["password"]), '
+            'instance type (array) does not match any allowed primitive type (allowed: ["string"])]',
+        }
+    ]
 
 
 def test_unknown_and_impossible_fields_are_named_one_by_one(platform: RunningPlatform, organiser: Account) -> None:

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -388,3 +388,51 @@ class TestExtras:
         assert served.http.get("/tree/of/life").text == "/tree /tree/of/life"
         redirect = served.http.get("/tree?x=1")
         assert (redirect.status_code, redirect.headers["location"]) == (307, "/tree/?x=1")
+
+
+class TestBodiesThatAModelIsFor:
+    ITEM: ClassVar[dict[str, Any]] = {"name": "a chair", "size": 3}
+
+    @pytest.mark.parametrize(
+        "item",
+        [ITEM, {**ITEM, "colour": "red"}, {**ITEM, "maker": {"name": None}}, {**ITEM, "name": ""}],
+        ids=["as the model has it", "more than it names", "nested", "empty"],
+    )
+    def test_one_that_has_its_form_reaches_the_function(self, served: Served, item: dict[str, Any]) -> None:
+        answer = served.http.post("/items", json=item)
+
+        assert answer.status_code == 200
+        assert json.loads(answer.json()["body"]) == item
+
+    @pytest.mark.parametrize(
+        ("content", "detail"),
+        [
+            (b'{"size": 3}', '[object has missing required properties (["name"])]'),
+            (b"", '[object has missing required properties (["name","size"])]'),
+            (
+                b'{"name": true, "size": 1.5}',
+                '[instance type (boolean) does not match any allowed primitive type (allowed: ["string"]), '
+                'instance type (number) does not match any allowed primitive type (allowed: ["integer"])]',
+            ),
+            (b"[]", '[instance type (array) does not match any allowed primitive type (allowed: ["object"])]'),
+            (
+                b'{"name": "a", "size": 1, "maker": {"name": 7}}',
+                '[instance type (integer) does not match any allowed primitive type (allowed: ["null","string"])]',
+            ),
+            (b'{"name": ', "the body is not JSON"),
+            (b"\xff", "the body is not JSON"),
+        ],
+    )
+    def test_any_other_is_answered_by_the_gateway(self, served: Served, content: bytes, detail: str) -> None:
+        answer = served.http.post("/items", content=content, headers={"Content-Type": "application/json"})
+
+        assert answer.status_code == 400
+        assert answer.headers["x-amzn-ErrorType"] == "BadRequestException"
+        assert answer.json() == {"message": "Invalid request body", "detail": detail}
+
+    def test_one_of_another_type_is_left_to_the_function(self, served: Served) -> None:
+        """API Gateway has no model for it, and passes on what it has none for."""
+        answer = served.http.post("/items", content="<item/>", headers={"Content-Type": "application/xml"})
+
+        assert answer.status_code == 200
+        assert answer.json()["body"] == "<item/>"

@@ -167,6 +167,41 @@ class TestApis:
         assert application.rest_api.cors is not None
         assert application.rest_api.cors.preflight_authorizer == "Guard"
 
+    @pytest.mark.parametrize(
+        ("model", "request_model", "error"),
+        [
+            (
+                "{ type: object, properties: { a: { type: string, maxLength: 9 } } }",
+                "ValidateBody: true",
+                "POST /a: has a model with maxLength",
+            ),
+            ("{ type: object }", "ValidateParameters: true", "POST /a: validates parameters"),
+        ],
+    )
+    def test_a_request_that_is_checked_in_another_way_than_here_is_refused(
+        self, write: Write, model: str, request_model: str, error: str
+    ) -> None:
+        api = f"""
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: test
+      Models:
+        Thing: {model}
+"""
+        event = f"""
+      Events:
+        Post:
+          Type: Api
+          Properties:
+            RestApiId: !Ref Api
+            Method: POST
+            Path: /a
+            RequestModel: {{ Model: Thing, {request_model} }}
+"""
+        with pytest.raises(TemplateError, match=error):
+            read_application(write(api, function=event))
+
     def test_the_websocket_api_has_routes_authorizer_and_two_way_routes(self, application: Application) -> None:
         api = application.websocket_api
         assert api is not None

@@ -1,0 +1,115 @@
+"""What API Gateway and CloudWatch do before and beside the functions, against what the functions say themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from eventsplatform.gate import wiring
+from eventsplatform.gate.policies import READ
+from local.application import RestApi, RestRoute
+from local.openapi import build_openapi
+from tests.support.application import ROOT as PROJECT
+from tests.support.application import template_application
+from tests.support.template_rules.templates import ROOT, Templates
+
+ADVICE = "declare it under RestApi's Models and name it as the event's RequestModel"
+
+
+@pytest.fixture(scope="module")
+def rest_api() -> RestApi:
+    api = template_application().rest_api
+    assert api is not None
+    return api
+
+
+@pytest.fixture(scope="module")
+def templates() -> Templates:
+    return Templates.load(PROJECT)
+
+
+def bodies_of_the_unknown(api: RestApi) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The schemas of what anyone may send, by method and path."""
+    document = build_openapi(template_application())
+    for route in api.routes:
+        operation = document["paths"][route.path][route.method.lower()]
+        if route.authorizer is None and "requestBody" in operation:
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            name = schema["$ref"].removeprefix("#/components/schemas/")
+            yield f"{route.method} {route.path}", document["components"]["schemas"][name]
+
+
+def form_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a schema what API Gateway may check: which properties there are, and of which type.
+
+    It writes what breaks a rule into its log, and of a rule about a value that is the value itself: a password.
+    """
+    types = {name: _types(part) for name, part in schema["properties"].items()}
+    return {
+        "type": "object",
+        "required": schema["required"],
+        "properties": {name: {"type": type_} for name, type_ in types.items()},
+    }
+
+
+def _types(schema: Mapping[str, Any]) -> str | list[str]:
+    return [part["type"] for part in schema["anyOf"]] if "anyOf" in schema else schema["type"]
+
+
+def test_what_anyone_may_send_is_checked_before_a_function_starts_for_it(rest_api: RestApi) -> None:
+    models = {f"{route.method} {route.path}": route.body_model for route in rest_api.routes if route.body_model}
+
+    for endpoint, schema in bodies_of_the_unknown(rest_api):
+        assert models.pop(endpoint, form_of(schema)) == form_of(schema), f"{endpoint}: {ADVICE}"
+    assert models == {}, "who is signed in gets the function's own answer, which points at what is wrong"
+
+
+def test_a_model_with_rules_about_values_would_be_noticed() -> None:
+    schema = {"properties": {"password": {"type": "string", "minLength": 12}}, "required": ["password"]}
+
+    assert form_of(schema) != {"type": "object", **schema}
+
+
+def throttles(templates: Templates) -> dict[str, Mapping[str, Any]]:
+    """By method and path, as API Gateway spells them in a stage's settings: `~1` stands for a slash."""
+    settings = templates.sources[ROOT]["Resources"]["RestApi"]["Properties"]["MethodSettings"]
+    return {f"{each['HttpMethod']} {each['ResourcePath'].replace('~1', '/')}": each for each in settings}
+
+
+def spelt(route: RestRoute) -> str:
+    """The stage's settings begin a path with two slashes: its own, and the first of the resource."""
+    return f"{route.method} /{route.path}"
+
+
+def test_every_throttle_is_of_a_route_that_there_is_and_below_the_stages(
+    rest_api: RestApi, templates: Templates
+) -> None:
+    found = throttles(templates)
+    everything = found.pop("* /*")
+
+    assert set(found) <= {spelt(route) for route in rest_api.routes}
+    for name, settings in found.items():
+        assert settings["ThrottlingRateLimit"] < everything["ThrottlingRateLimit"], name
+        assert settings["ThrottlingBurstLimit"] <= everything["ThrottlingBurstLimit"], name
+        # A method's settings replace the stage's, and what they leave out is off.
+        assert {key: settings[key] for key in ("MetricsEnabled", "LoggingLevel")} == {
+            key: everything[key] for key in ("MetricsEnabled", "LoggingLevel")
+        }, name
+
+
+def test_the_alarm_watches_the_metric_that_is_written(templates: Templates, capsys: pytest.CaptureFixture[str]) -> None:
+    alarm = templates.sources["stacks/data.yaml"]["Resources"]["RateLimiterUnavailable"]["Properties"]
+
+    wiring._report_unavailable(READ)
+
+    (written,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    directive = written["_aws"]["CloudWatchMetrics"][0]
+    assert alarm["Namespace"] == directive["Namespace"]
+    assert alarm["MetricName"] in {metric["Name"] for metric in directive["Metrics"]}
+    watched = {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
+    assert [list(watched)] == directive["Dimensions"]
+    variables = templates.sources[ROOT]["Globals"]["Function"]["Environment"]["Variables"]
+    assert watched == {"service": variables["POWERTOOLS_SERVICE_NAME"]}
