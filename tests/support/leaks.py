@@ -58,7 +58,7 @@ class UsedSecrets:
     def _note_request(self, request: httpx.Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         self.add("authorization", token or scheme)
-        self._add_json(request.content)
+        self._add_json(request.read())
 
     def _note_response(self, response: httpx.Response) -> None:
         self._add_json(response.read())
