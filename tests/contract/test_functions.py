@@ -175,13 +175,18 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatfo
 @pytest.fixture(scope="module")
 def values(platform: RunningPlatform) -> dict[str, str]:
     """What the placeholders of sample events stand for."""
-    ada = platform.sign_up()
+    ada, other, leaver, appointee = (platform.sign_up() for _ in range(4))
     starts_at = utc_now() + timedelta(days=30)
     return {
         "user_id": str(ada.id),
         "email": ada.email,
         "access_token": ada.access_token,
         "session_id": ada.claims["sid"],
+        "other_id": str(other.id),
+        "appointee_email": appointee.email,
+        "leaver_id": str(leaver.id),
+        "leaver_access_token": leaver.access_token,
+        "leaver_session_id": leaver.claims["sid"],
         "event_id": str(platform.create_event(ada)["id"]),
         "rotation_token": begin_rotation(platform.endpoints["aws"], "JwtKeys"),
         "starts_at": rfc3339(starts_at),

@@ -38,6 +38,7 @@ PROJECT = Path(__file__).parents[2]
 WITHOUT_A_FAILURE_DESTINATION = {
     "CloseConnectionsFunction": "what one run leaves open, the sweep of the next minute closes",
     "DeleteExpiredFunction": "what one run leaves is deleted by the next",
+    "RedactLateRowsFunction": "what one run leaves is found by the next, an hour later",
     "RelayOutboxFunction": "what one relay leaves is pending in the outbox, and the sweep of the next minute sends it",
 }
 WITH_ANOTHER_SERVICES_ROLE = {

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
@@ -20,7 +22,8 @@ _LINE_CONTROLS = frozenset("\t\n\r")
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
-def _storable(text: Any) -> Any:
+def storable(text: Any) -> Any:
+    """Raises ValueError, naming the character, for text that some engine cannot keep."""
     if not isinstance(text, str):
         return text
     for character in text:
@@ -34,7 +37,7 @@ def _on_one_line(text: Any) -> Any:
         return text
     if _TURNING.search(text):
         raise ValueError("must not have characters that turn the direction of text")
-    return " ".join(_storable(text).split())
+    return " ".join(storable(text).split())
 
 
 def _rfc_3339(value: Any) -> Any:
@@ -51,15 +54,29 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("is out of range") from error
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _iana_zone(name: str) -> str:
+    if name not in _time_zones():
+        raise ValueError("is not an IANA time zone name such as 'Europe/Berlin'")
+    return name
+
+
 # To stand last in an `Annotated[str, Field(max_length=…), ONE_LINE]`: it runs first, so that the lengths
 # count what is stored. Runs of white space become one space, with none at the ends.
 ONE_LINE = BeforeValidator(_on_one_line)
 
 # The same for text of many lines: tabs and line breaks are the only control characters.
-PARAGRAPHS = BeforeValidator(_storable)
+PARAGRAPHS = BeforeValidator(storable)
 
 # A moment with an offset, kept in UTC.
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
+
+# A name of the IANA time zone database.
+TimeZone = Annotated[str, AfterValidator(_iana_zone)]
 
 # A whole number, not a string of digits or `true`.
 Count = Annotated[int, Field(strict=True)]

@@ -85,7 +85,7 @@ def test_a_transaction_that_is_killed_before_its_outbox_row_changes_nothing(
 
     def kill_instead(outbox: Outbox, _change: object) -> None:
         with administrator(migrated_database) as connection:
-            connection.execute("SELECT pg_terminate_backend(%s, 5000)", (outbox._connection.info.backend_pid,))
+            connection.execute("SELECT pg_terminate_backend(%s, 5000)", (outbox.connection.info.backend_pid,))
 
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "append", kill_instead)

@@ -367,7 +367,9 @@ def rooms(store: RedisRooms, sockets: Sockets) -> Rooms:
 
 
 def published(number: int, **data: Any) -> Any:
-    return message(number, "events.published", data={"id": number, "status": "published", **data})
+    return message(
+        number, "events.published", data={"id": number, "status": "published", "organizer": {"id": 7}, **data}
+    )
 
 
 def test_a_message_reaches_everyone_in_its_room_once(rooms: Rooms, sockets: Sockets, room: Room) -> None:
@@ -391,7 +393,11 @@ def test_a_connection_that_is_gone_is_forgotten(rooms: Rooms, sockets: Sockets, 
 
     rooms.fan_out(published(room.id))
     sockets.pushed.clear()
-    rooms.fan_out(message(room.id, "events.updated", id="another", data={"id": room.id, "status": "published"}))
+    rooms.fan_out(
+        message(
+            room.id, "events.updated", id="another", data={"id": room.id, "status": "published", "organizer": {"id": 7}}
+        )
+    )
 
     assert [connection for connection, _ in sockets.pushed] == [f"{room.name}-b"]
 
@@ -414,7 +420,7 @@ def test_a_long_absence_that_does_not_fit_into_a_message_is_not_recovered(rooms:
                 room.id,
                 "events.updated",
                 id=f"{room.id}-{number}",
-                data={"id": room.id, "status": "published", "description": "é" * 5_000},
+                data={"id": room.id, "status": "published", "organizer": {"id": 7}, "description": "é" * 5_000},
             )
         )
 

@@ -100,9 +100,18 @@ def test_the_organiser_is_asked_for_only_where_it_matters() -> None:
 
 @pytest.mark.parametrize("status", ["published", "cancelled", "completed"])
 def test_an_event_is_pushed_to_its_room(status: str) -> None:
-    data = {"id": 42, "status": status, "title": "A concert"}
+    data = {"id": 42, "status": status, "title": "A concert", "organizer": {"id": 7}}
 
     assert list(pushes_of("events.published", data)) == [(Room("event", 42), data)]
+
+
+def test_a_frame_of_an_event_names_nobody() -> None:
+    """A room keeps its frames: a name in them could not be taken back."""
+    data = {"id": 42, "status": "published", "organizer": {"id": 7, "name": "Olga Organiser"}}
+
+    ((_, frame),) = pushes_of("events.published", data)
+
+    assert frame["organizer"] == {"id": 7}
 
 
 def test_a_draft_is_pushed_to_nobody() -> None:

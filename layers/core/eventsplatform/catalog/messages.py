@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from eventsplatform.catalog.model import Event
+from eventsplatform.catalog.model import Event, Location
 from eventsplatform.messaging.model import Change
+from eventsplatform.personal_data import DELETED_TITLE
 
 Happening = Literal["created", "updated", "published", "cancelled", "completed", "deleted"]
 
@@ -20,3 +21,17 @@ def event_changed(event: Event, what: Happening, actor_id: int) -> Change:
         data=event.model_dump(mode="json", exclude={"registered", "waitlisted", "available"}),
         actor_id=actor_id,
     )
+
+
+def draft_erased(draft: Event, actor_id: int) -> Change:
+    """A draft that went with its organiser: nothing of what they wrote is told any more."""
+    emptied = draft.model_copy(
+        update={
+            "version": draft.version + 1,
+            "title": DELETED_TITLE,
+            "description": "",
+            "location": Location(name=DELETED_TITLE),
+            "tags": [],
+        }
+    )
+    return event_changed(emptied, "deleted", actor_id)

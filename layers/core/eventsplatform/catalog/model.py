@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Annotated, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from eventsplatform.fields import ONE_LINE, PARAGRAPHS, Count, Moment
+from eventsplatform.fields import ONE_LINE, PARAGRAPHS, Count, Moment, TimeZone
 
 Status = Literal["draft", "published", "completed", "cancelled"]
 
 TITLE_MAXIMUM = 255
 DESCRIPTION_MAXIMUM = 5_000
 CAPACITY_MAXIMUM = 100_000
-
-
-@cache
-def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _iana_zone(name: str) -> str:
-    if name not in _time_zones():
-        raise ValueError("is not an IANA time zone name such as 'Europe/Berlin'")
-    return name
 
 
 def _distinct_tags(tags: list[str]) -> list[str]:
@@ -68,7 +55,7 @@ class EventIn(BaseModel):
     description: Annotated[str, Field(max_length=DESCRIPTION_MAXIMUM), PARAGRAPHS] = ""
     starts_at: Moment
     ends_at: Moment
-    timezone: Annotated[str, AfterValidator(_iana_zone)] = "UTC"
+    timezone: TimeZone = "UTC"
     location: Location
     capacity: Annotated[Count, Field(ge=1, le=CAPACITY_MAXIMUM)]
     category: Annotated[str, Field(min_length=1, max_length=50), ONE_LINE]

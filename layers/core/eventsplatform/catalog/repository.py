@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from psycopg.errors import ForeignKeyViolation
+from psycopg.errors import ForeignKeyViolation, NotNullViolation
 
 from eventsplatform.adapters.postgres import Connection, Row
 from eventsplatform.catalog.model import Event, EventIn, Location, Organizer, Price, ToldRegistration
@@ -23,15 +24,14 @@ _ADD_EVENT = """
                (title, description, starts_at, ends_at, timezone, location_name, latitude, longitude,
                 capacity, category, tags, price_amount, price_currency, organizer_id)
         VALUES (%(title)s, %(description)s, %(starts_at)s, %(ends_at)s, %(timezone)s, %(place)s, %(lat)s, %(lon)s,
-                %(capacity)s, %(category)s, %(tags)s, %(amount)s, %(currency)s, %(organizer_id)s)
+                %(capacity)s, %(category)s, %(tags)s, %(amount)s, %(currency)s,
+                (SELECT id FROM catalog.users WHERE id = %(organizer_id)s AND NOT erased FOR SHARE))
         RETURNING *
     )
     SELECT event.*, organizer.name AS organizer_name
       FROM event
       JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
 """
-
-_REFERENCES = {"events_category_fkey": UnknownCategoryError, "events_organizer_id_fkey": UnknownOrganizerError}
 
 
 class PostgresCatalog:
@@ -42,26 +42,137 @@ class PostgresCatalog:
         rows = self._connection.execute("SELECT slug FROM catalog.categories ORDER BY slug").fetchall()
         return [row["slug"] for row in rows]
 
-    def put_user(self, user_id: int, name: str, version: int) -> None:
-        self._connection.execute(
+    def put_user(self, user_id: int, name: str, version: int) -> bool:
+        row = self._connection.execute(
             """
             INSERT INTO catalog.users AS known (id, name, version)
-            VALUES (%s, %s, %s)
+            VALUES (%(id)s, %(name)s, %(version)s)
             ON CONFLICT (id) DO UPDATE
                SET name = excluded.name, version = excluded.version
              WHERE known.version < excluded.version
+            RETURNING name <> (SELECT name FROM catalog.users WHERE id = %(id)s) AS renamed
+            """,
+            {"id": user_id, "name": name, "version": version},
+        ).fetchone()
+        # The query within sees the table as it was before: there is no name in it of a user who is new here.
+        return row is not None and bool(row["renamed"])
+
+    def erase_user(self, user_id: int, name: str, version: int) -> bool:
+        row = self._connection.execute(
+            """
+            INSERT INTO catalog.users AS known (id, name, version, erased)
+            VALUES (%s, %s, %s, true)
+            ON CONFLICT (id) DO UPDATE
+               SET name = excluded.name, version = excluded.version, erased = true
+             WHERE NOT known.erased
+            RETURNING id
             """,
             (user_id, name, version),
-        )
+        ).fetchone()
+        return row is not None
+
+    def delete_drafts(self, organizer_id: int) -> list[Event]:
+        rows = self._connection.execute(
+            """
+            WITH event AS (
+                DELETE FROM catalog.events WHERE organizer_id = %s AND status = 'draft'
+                RETURNING *
+            )
+            SELECT event.*, organizer.name AS organizer_name
+              FROM event
+              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+             ORDER BY event.id
+            """,
+            (organizer_id,),
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def renew_published(self, organizer_id: int) -> list[Event]:
+        rows = self._connection.execute(
+            """
+            WITH event AS (
+                UPDATE catalog.events SET version = version + 1, updated_at = now()
+                 WHERE organizer_id = %s AND status = 'published'
+                RETURNING *
+            )
+            SELECT event.*, organizer.name AS organizer_name
+              FROM event
+              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+             ORDER BY event.id
+            """,
+            (organizer_id,),
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def renew_past(self, organizer_id: int, now: datetime) -> list[Event]:
+        rows = self._connection.execute(
+            """
+            WITH event AS (
+                UPDATE catalog.events SET version = version + 1, updated_at = now()
+                 WHERE organizer_id = %s AND status <> 'draft' AND NOT (status = 'published' AND starts_at > %s)
+                RETURNING *
+            )
+            SELECT event.*, organizer.name AS organizer_name
+              FROM event
+              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+             ORDER BY event.id
+            """,
+            (organizer_id, now),
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def cancel_upcoming(self, organizer_id: int, now: datetime) -> list[Event]:
+        rows = self._connection.execute(
+            """
+            WITH event AS (
+                UPDATE catalog.events SET status = 'cancelled', version = version + 1, updated_at = now()
+                 WHERE organizer_id = %s AND status = 'published' AND starts_at > %s
+                RETURNING *
+            )
+            SELECT event.*, organizer.name AS organizer_name
+              FROM event
+              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+             ORDER BY event.id
+            """,
+            (organizer_id, now),
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def held_users(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
+            """
+            SELECT to_jsonb(held) AS row
+              FROM catalog.users AS held
+             WHERE id = %s AND id > %s
+             LIMIT %s
+            """,
+            (user_id, after_id, limit),
+        ).fetchall()
+        return [row["row"] for row in rows]
+
+    def held_events(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
+            """
+            SELECT to_jsonb(held) AS row
+              FROM catalog.events AS held
+             WHERE organizer_id = %s AND id > %s
+             ORDER BY id
+             LIMIT %s
+            """,
+            (user_id, after_id, limit),
+        ).fetchall()
+        return [row["row"] for row in rows]
 
     def add_event(self, event: EventIn, organizer_id: int) -> Event:
         try:
             row = self._connection.execute(_ADD_EVENT, _values(event, organizer_id)).fetchone()
         except ForeignKeyViolation as error:
-            raise _REFERENCES[error.diag.constraint_name or ""] from error
-        if row is None:
-            # The organiser became known while the statement ran: late for its snapshot, in time for the foreign key.
-            raise UnknownOrganizerError
+            raise UnknownCategoryError from error
+        except NotNullViolation as error:
+            # Nobody was found to be the organiser. The row of who was found stays as it is until the commit, so that
+            # an erasure sees this event.
+            raise UnknownOrganizerError from error
+        assert row is not None
         return _event(row)
 
     def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:

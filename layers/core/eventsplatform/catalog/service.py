@@ -24,8 +24,8 @@ class UnknownOrganizerError(Exception):
 class CatalogStore(Protocol):
     def categories(self) -> list[str]: ...
 
-    def put_user(self, user_id: int, name: str, version: int) -> None:
-        """Keep the projection of a user unless a later version is already there."""
+    def put_user(self, user_id: int, name: str, version: int) -> bool:
+        """Keep the projection of a user unless a later version is there; whether the name is another than before."""
 
     def page_of_published(self, after_id: int, limit: int) -> list[Event]: ...
 

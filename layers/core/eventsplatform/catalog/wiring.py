@@ -7,6 +7,7 @@ from typing import Any
 
 from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
 from eventsplatform.adapters.postgres import database
+from eventsplatform.catalog.organizers import Organizers
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import utc_now
@@ -35,4 +36,8 @@ def _catalog() -> Catalog:
     return Catalog(unit_of_work(database(), PostgresCatalog), IdentityFunctions(FunctionClient()), utc_now)
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Catalog: _catalog}
+def _organizers() -> Organizers:
+    return Organizers(unit_of_work(database(), PostgresCatalog), utc_now)
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {Catalog: _catalog, Organizers: _organizers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventsplatform.identity.model import UserSummary
+from eventsplatform.identity.people import ErasedUser
 from eventsplatform.messaging.model import Change
 
 
@@ -27,4 +28,17 @@ def user_updated(user: UserSummary, actor_id: int | None) -> Change:
         key=str(user.id),
         data=user.model_dump(mode="json"),
         actor_id=actor_id,
+    )
+
+
+def user_deleted(user: ErasedUser) -> Change:
+    """All that is left of a person: whoever keeps anything of theirs forgets it on this message."""
+    return Change(
+        aggregate_type="user",
+        aggregate_id=user.id,
+        version=user.version,
+        type="users.deleted",
+        key=str(user.id),
+        data=user.model_dump(mode="json"),
+        actor_id=user.id,
     )

@@ -73,7 +73,7 @@ class PostgresIdentity(PostgresSessions):
 
     def find_summary(self, user_id: int) -> UserSummary | None:
         row = self._connection.execute(
-            "SELECT id, name, version FROM identity.users WHERE id = %s", (user_id,)
+            "SELECT id, name, version FROM identity.users WHERE id = %s AND status <> 'erased'", (user_id,)
         ).fetchone()
         return UserSummary(**row) if row else None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from eventsplatform.adapters.aws import FunctionClient, SecretStore
 from eventsplatform.clock import utc_now
@@ -12,7 +12,10 @@ from eventsplatform.config import GateSettings, TokenSettings, WebClientSettings
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.gate.revocations import LiveRevocations, Revocations
 from eventsplatform.identity.account_mails import AccountMails, MailRequest
+from eventsplatform.identity.administration import UserAdministration
 from eventsplatform.identity.housekeeping import Housekeeping
+from eventsplatform.identity.personal_data import PersonalData
+from eventsplatform.identity.profiles import Profiles
 from eventsplatform.identity.rotation import KeyRotation
 from eventsplatform.identity.service import Identity, UserDirectory
 from eventsplatform.identity.sessions import SessionCheck, Sessions, SessionTokens
@@ -21,6 +24,18 @@ from eventsplatform.identity.signing_keys import KeySet
 from eventsplatform.identity.tokens import AccessTokenIssuer, AccessTokenVerifier
 from eventsplatform.messaging.model import AuditRecord
 from eventsplatform.observability import emit_metric, logger
+from eventsplatform.personal_data import HeldQuestion, HeldRows
+
+if TYPE_CHECKING:
+    from eventsplatform.identity.people_repository import PostgresPeople
+    from eventsplatform.messaging.outbox import UnitOfWork
+
+# The settings that name each service's function.
+EXPORT_FUNCTIONS = {
+    "catalog": "EXPORT_ORGANIZER_DATA_FUNCTION",
+    "registrations": "EXPORT_ATTENDEE_DATA_FUNCTION",
+    "messaging": "EXPORT_RECORDS_FUNCTION",
+}
 
 
 def _keys(settings: TokenSettings) -> Callable[[], KeySet]:
@@ -168,13 +183,67 @@ def _session_check() -> SessionCheck:
     return SessionCheck(work, lambda: revocations.restore(ended))
 
 
+class ExportFunction:
+    """Another service's function that hands over what it holds about a person, invoked directly."""
+
+    def __init__(self, functions: FunctionClient, setting: str) -> None:
+        self._functions = functions
+        self._setting = setting
+
+    def held_about(self, user_id: int, after: Mapping[str, int] | None) -> HeldRows:
+        question = HeldQuestion(user_id=user_id, after=dict(after) if after is not None else None)
+        answer = self._functions.invoke(read_setting(self._setting, str), question.model_dump())
+        return HeldRows.model_validate(answer)
+
+
+def _work_of_people() -> UnitOfWork[PostgresPeople]:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.identity.people_repository import PostgresPeople
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    return unit_of_work(database(), PostgresPeople)
+
+
+def _profiles() -> Profiles:
+    from eventsplatform.adapters.outbound import outbound
+    from eventsplatform.identity.profile_cache import RedisProfiles
+
+    return Profiles(_work_of_people(), RedisProfiles(), outbound().refuse_private)
+
+
+def _administration() -> UserAdministration:
+    from eventsplatform.gate.wiring import revocations
+
+    return UserAdministration(_work_of_people(), revocations())
+
+
+def _personal_data() -> PersonalData:
+    from eventsplatform.gate.wiring import revocations
+    from eventsplatform.identity.passwords import Argon2Passwords
+    from eventsplatform.identity.profile_cache import RedisProfiles
+
+    functions = FunctionClient()
+    return PersonalData(
+        _work_of_people(),
+        Argon2Passwords(),
+        _sign_in_limits(),
+        {name: ExportFunction(functions, setting) for name, setting in EXPORT_FUNCTIONS.items()},
+        RedisProfiles(),
+        revocations(),
+        utc_now,
+    )
+
+
 FACTORIES: dict[type, Callable[[], Any]] = {
     AccessTokenVerifier: _verifier,
     AccountMails: _account_mails,
     Housekeeping: _housekeeping,
     Identity: _identity,
     KeyRotation: _rotation,
+    PersonalData: _personal_data,
+    Profiles: _profiles,
     SessionCheck: _session_check,
     Sessions: _sessions,
+    UserAdministration: _administration,
     UserDirectory: _directory,
 }

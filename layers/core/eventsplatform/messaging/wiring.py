@@ -7,6 +7,7 @@ from typing import Any
 
 from eventsplatform.messaging.bridge import NatsBridge
 from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.relay import Relay
 
 
@@ -32,4 +33,11 @@ def _bridge() -> NatsBridge:
     return NatsBridge(nats_connection())
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Relay: _relay, NatsBridge: _bridge}
+def _records() -> Records:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.messaging.records_repository import PostgresRecords
+
+    return Records(PostgresRecords(database()))
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {Relay: _relay, NatsBridge: _bridge, Records: _records}

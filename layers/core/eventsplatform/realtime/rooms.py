@@ -105,6 +105,10 @@ class RedisRooms:
             pipeline.delete(_connection_key(connection_id))
             pipeline.execute()
 
+    def remove_room(self, room: Room) -> None:
+        with redis_required() as redis:
+            redis.delete(*(_room_key(room.name, part) for part in ("meta", "stream", "members")))
+
     def connections_of_session(self, session_id: str) -> list[OpenConnection]:
         with redis_required() as redis:
             return self._described(redis, map(str, redis.smembers(_session_index(session_id))))

@@ -40,6 +40,9 @@ class RoomStore(Protocol):
     def history(self, room: Room, limit: int) -> History:
         """The room's latest frames, at most `limit`."""
 
+    def remove_room(self, room: Room) -> None:
+        """Its frames and who was in it; whoever joins later finds a new epoch."""
+
     def publish(
         self, room: Room, message_id: str, frame: Mapping[str, Any]
     ) -> tuple[dict[str, Any] | None, Sequence[str]]:
@@ -112,6 +115,10 @@ class Rooms:
         assert stored is not None
         self._push(stored, connections)
         return stored
+
+    def forget(self, user_id: int) -> None:
+        """Take away the room of who has been erased; others name nobody."""
+        self._store.remove_room(Room("user", user_id))
 
     def fan_out(self, message: Message) -> int:
         """Push a platform message to everyone who may see it; the number of frames sent.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from psycopg.errors import UniqueViolation
 
 from eventsplatform.adapters.postgres import Connection
 from eventsplatform.registrations.model import EventPlaces, Registration
-from eventsplatform.registrations.service import AlreadyRegisteredError
+from eventsplatform.registrations.service import AlreadyRegisteredError, ErasedAttendeeError
 
 _PLACES = "SELECT * FROM registrations.events WHERE event_id = %s"
+
+# Whoever registers holds it together with others, whoever erases alone: neither misses what the other has done.
+_HOLD_USER_TOGETHER = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attendee', %s))"
+_HOLD_USER_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('attendee', %s))"
 
 
 class PostgresRegistrations:
@@ -39,13 +45,15 @@ class PostgresRegistrations:
         free = places.available > 0 and places.waitlisted == 0
         try:
             # Both results are fetched only then, so that the two statements travel together.
+            self._connection.execute(_HOLD_USER_TOGETHER, (user_id,))
             registered = self._connection.execute(
                 """
                 INSERT INTO registrations.event_registrations (event_id, user_id, status)
-                VALUES (%s, %s, %s)
+                SELECT %(event_id)s, %(user_id)s, %(status)s::text
+                 WHERE NOT EXISTS (SELECT FROM registrations.erased_users WHERE user_id = %(user_id)s)
                 RETURNING id, event_id, user_id, status, registered_at, offer_expires_at
                 """,
-                (places.event_id, user_id, "active" if free else "waitlisted"),
+                {"event_id": places.event_id, "user_id": user_id, "status": "active" if free else "waitlisted"},
             )
             counted = self._connection.execute(
                 """
@@ -59,7 +67,72 @@ class PostgresRegistrations:
             row, counts = registered.fetchone(), counted.fetchone()
         except UniqueViolation as error:
             raise AlreadyRegisteredError from error
-        assert row is not None
+        if row is None:
+            raise ErasedAttendeeError
         assert counts is not None
         after = EventPlaces(**counts)
         return Registration(**row, position=None if free else after.waitlisted), after
+
+    def erase_user(self, user_id: int) -> None:
+        self._connection.execute(_HOLD_USER_ALONE, (user_id,))
+        self._connection.execute(
+            "INSERT INTO registrations.erased_users (user_id) VALUES (%s) ON CONFLICT (user_id) DO NOTHING", (user_id,)
+        )
+
+    def events_ahead(self, user_id: int, now: datetime) -> list[int]:
+        rows = self._connection.execute(
+            """
+            SELECT event_id
+              FROM registrations.event_registrations
+              JOIN registrations.events USING (event_id)
+             WHERE user_id = %s AND event_registrations.status IN ('active', 'waitlisted', 'offered')
+               AND starts_at > %s
+             ORDER BY event_id
+            """,
+            (user_id, now),
+        ).fetchall()
+        return [row["event_id"] for row in rows]
+
+    def cancel(self, places: EventPlaces, user_id: int) -> tuple[Registration, int, EventPlaces] | None:
+        row = self._connection.execute(
+            """
+            WITH held AS (
+                SELECT id, status
+                  FROM registrations.event_registrations
+                 WHERE event_id = %s AND user_id = %s AND status IN ('active', 'waitlisted', 'offered')
+            ), cancelled AS (
+                UPDATE registrations.event_registrations AS registration
+                   SET status = 'cancelled', version = version + 1, offer_expires_at = NULL
+                  FROM held
+                 WHERE registration.id = held.id
+                RETURNING registration.*, held.status AS was
+            ), counted AS (
+                UPDATE registrations.events AS event
+                   SET registered = registered - (was = 'active')::int,
+                       waitlisted = waitlisted - (was = 'waitlisted')::int,
+                       counts_version = counts_version + 1
+                  FROM cancelled
+                 WHERE event.event_id = cancelled.event_id
+                RETURNING registered, waitlisted, counts_version
+            )
+            SELECT * FROM cancelled, counted
+            """,
+            (places.event_id, user_id),
+        ).fetchone()
+        if row is None:
+            return None
+        after = places.model_copy(update={name: row[name] for name in ("registered", "waitlisted", "counts_version")})
+        return Registration.model_validate({**row, "position": None}), row["version"], after
+
+    def held_registrations(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
+            """
+            SELECT to_jsonb(held) AS row
+              FROM registrations.event_registrations AS held
+             WHERE user_id = %s AND id > %s
+             ORDER BY id
+             LIMIT %s
+            """,
+            (user_id, after_id, limit),
+        ).fetchall()
+        return [row["row"] for row in rows]

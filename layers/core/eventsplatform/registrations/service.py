@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from eventsplatform.clock import Clock
-from eventsplatform.errors import ConflictError, NotFoundError
+from eventsplatform.errors import ConflictError, NotFoundError, UnauthenticatedError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.model import Appendable, Work
 from eventsplatform.registrations import messages
@@ -21,6 +21,10 @@ class UnknownEventError(Exception):
     """The event is not known here yet, or not open to the public."""
 
 
+class ErasedAttendeeError(Exception):
+    """Raised by the store when the person's account has been erased."""
+
+
 class RegistrationStore(Protocol):
     def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None:
         """The event's projection, on request locked until the transaction ends."""
@@ -29,7 +33,10 @@ class RegistrationStore(Protocol):
         """Keep the catalog's side of each projection, in order, unless a later version is already there."""
 
     def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
-        """A registration in a free place or in line, and the counts after it. Raises AlreadyRegisteredError."""
+        """A registration in a free place or in line, and the counts after it.
+
+        Raises AlreadyRegisteredError or ErasedAttendeeError.
+        """
 
 
 class EventDirectory(Protocol):
@@ -78,6 +85,8 @@ class Registrations:
                 registration, places = store.add(places, caller.user_id)
             except AlreadyRegisteredError as error:
                 raise ConflictError(f"You are already registered for event {event_id}.") from error
+            except ErasedAttendeeError as error:
+                raise UnauthenticatedError("The account has been erased.") from error
             what: messages.Happening = "created" if registration.status == "active" else "waitlisted"
             outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
             return registration

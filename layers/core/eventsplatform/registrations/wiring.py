@@ -11,6 +11,7 @@ from eventsplatform.clock import utc_now
 from eventsplatform.config import read_setting
 from eventsplatform.errors import NotFoundError
 from eventsplatform.messaging.outbox import unit_of_work
+from eventsplatform.registrations.attendees import Attendees
 from eventsplatform.registrations.model import EventPlaces
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
@@ -36,4 +37,8 @@ def _registrations() -> Registrations:
     return Registrations(unit_of_work(database(), PostgresRegistrations), CatalogFunctions(FunctionClient()), utc_now)
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Registrations: _registrations}
+def _attendees() -> Attendees:
+    return Attendees(unit_of_work(database(), PostgresRegistrations), utc_now)
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {Registrations: _registrations, Attendees: _attendees}

@@ -1,0 +1,10 @@
+from eventsplatform.entrypoints.providers import provide
+from eventsplatform.entrypoints.step import direct
+from eventsplatform.personal_data import HeldQuestion, HeldRows
+from eventsplatform.registrations.attendees import Attendees
+
+
+@direct(HeldQuestion)
+def handler(question: HeldQuestion) -> HeldRows:
+    """What registrations holds about a person, for handing it over."""
+    return provide(Attendees).held_about(question.user_id, question.after)

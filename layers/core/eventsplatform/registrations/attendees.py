@@ -1,0 +1,65 @@
+"""The people behind registrations, as identity tells of them: that they are to be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from eventsplatform.clock import Clock
+from eventsplatform.messaging.model import Appendable, Work
+from eventsplatform.personal_data import HeldRows, read_held
+from eventsplatform.registrations import messages
+from eventsplatform.registrations.model import EventPlaces, Registration
+
+
+class AttendeeStore(Protocol):
+    def erase_user(self, user_id: int) -> None:
+        """Refuse the user's registrations from now on; those that are being made are committed first."""
+
+    def events_ahead(self, user_id: int, now: datetime) -> Sequence[int]:
+        """The events that have not started and at which the user has a place, or one in line."""
+
+    def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None: ...
+
+    def cancel(self, places: EventPlaces, user_id: int) -> tuple[Registration, int, EventPlaces] | None:
+        """The user's registration, cancelled, with its version and the counts after it; None when there is none."""
+
+    def held_registrations(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
+
+
+class Attendees:
+    def __init__(self, work: Work[AttendeeStore], clock: Clock) -> None:
+        self._work = work
+        self._clock = clock
+
+    def forget(self, user_id: int) -> None:
+        """Give back an erased person's places and places in line. Doing it again changes nothing.
+
+        Registrations for what is over stay, under a number that leads to nobody: the attendance was what it was.
+        """
+        with self._work() as (store, _):
+            store.erase_user(user_id)
+        with self._work.statement() as store:
+            events = store.events_ahead(user_id, self._clock())
+        for event_id in events:
+            # One event at a time: who held two could wait for someone who takes them the other way round.
+            with self._work() as (store, outbox):
+                self._release(store, outbox, event_id, user_id)
+
+    def held_about(self, user_id: int, after: Mapping[str, int] | None) -> HeldRows:
+        with self._work.statement() as store:
+            return read_held(
+                {
+                    "event_registrations": lambda after_id, limit: store.held_registrations(user_id, after_id, limit),
+                },
+                after,
+            )
+
+    @staticmethod
+    def _release(store: AttendeeStore, outbox: Appendable, event_id: int, user_id: int) -> None:
+        places = store.find_places(event_id, for_update=True)
+        cancelled = store.cancel(places, user_id) if places else None
+        if cancelled is not None:
+            registration, version, after = cancelled
+            outbox.append(messages.registration_changed(registration, version, after, "cancelled", user_id))
