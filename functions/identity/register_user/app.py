@@ -1,10 +1,10 @@
-from eventsplatform.entrypoints.access import anyone
+from eventsplatform.entrypoints.access import whoever_proves
 from eventsplatform.entrypoints.http import HttpFunction
 from eventsplatform.gate.policies import MAIL
 from eventsplatform.identity.model import RegistrationReceived, SignUp
 from eventsplatform.identity.service import Identity
 
-function = HttpFunction(access=anyone(), limit=MAIL, secret_content=True)
+function = HttpFunction(access=whoever_proves(), limit=MAIL, secret_content=True)
 
 
 @function.post("/v1/auth/register", status_code=201, response_model=RegistrationReceived)

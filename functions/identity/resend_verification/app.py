@@ -1,10 +1,10 @@
-from eventsplatform.entrypoints.access import anyone
+from eventsplatform.entrypoints.access import whoever_proves
 from eventsplatform.entrypoints.http import HttpFunction
 from eventsplatform.gate.policies import MAIL
 from eventsplatform.identity.model import Address, MailRequested
 from eventsplatform.identity.service import Identity
 
-function = HttpFunction(access=anyone(), limit=MAIL)
+function = HttpFunction(access=whoever_proves(), limit=MAIL)
 
 
 @function.post("/v1/auth/verify/resend", status_code=202, response_model=MailRequested)

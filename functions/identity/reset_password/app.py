@@ -1,11 +1,11 @@
-from eventsplatform.entrypoints.access import anyone
+from eventsplatform.entrypoints.access import whoever_proves
 from eventsplatform.entrypoints.http import HttpFunction
 from eventsplatform.gate.policies import SIGN_IN
 from eventsplatform.identity.caller import Client
 from eventsplatform.identity.model import PasswordReset
 from eventsplatform.identity.service import Identity
 
-function = HttpFunction(access=anyone(), limit=SIGN_IN, secret_content=True)
+function = HttpFunction(access=whoever_proves(), limit=SIGN_IN, secret_content=True)
 
 
 @function.post("/v1/auth/password/reset", status_code=204)

@@ -11,11 +11,15 @@ from eventsplatform.identity.caller import Caller
 
 @dataclass(frozen=True)
 class Access:
-    """`permission` is one of those in the access token; `verified` asks for a confirmed e-mail address."""
+    """`permission` is one of those in the access token; `verified` asks for a confirmed e-mail address.
+
+    Without `looks_at_tokens` an access token that comes along is nobody's: it may as well have expired.
+    """
 
     signed_in: bool
     permission: str | None = None
     verified: bool = False
+    looks_at_tokens: bool = True
 
     def check(self, caller: Caller | None, is_verified: Callable[[Caller], bool]) -> None:
         """Raises UnauthenticatedError or ForbiddenError.
@@ -38,6 +42,14 @@ class Access:
 def anyone() -> Access:
     """Open to all; a token that is sent nevertheless must be valid."""
     return Access(signed_in=False)
+
+
+def whoever_proves() -> Access:
+    """Open to whoever sends what the endpoint asks for: a password, a refresh token, a token out of a mail.
+
+    Clients send an access token with every request, most of all when it has expired and they go for another.
+    """
+    return Access(signed_in=False, looks_at_tokens=False)
 
 
 def signed_in(permission: str | None = None) -> Access:

@@ -178,7 +178,7 @@ class HttpFunction:
         """Raises a PlatformError for a request that is not to be handled."""
         content = check_content(event)
         # An endpoint without a limit is open to all and looks at no token.
-        caller = _caller(event) if self.limit is not None else None
+        caller = _caller(event) if self.limit is not None and self.access.looks_at_tokens else None
         identity = event["requestContext"]["identity"]
         client = Client(address=identity["sourceIp"], user_agent=identity.get("userAgent") or "")
         headers: Mapping[str, str] = {}

@@ -108,7 +108,7 @@ class AccessTokenVerifier:
             return _caller(claims)
         except jwt.ExpiredSignatureError as error:
             raise UnauthenticatedError("The access token has expired.") from error
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise UnauthenticatedError("The access token is not valid.") from error
 
     def _key(self, kid: object) -> str:
