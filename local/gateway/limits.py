@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 MAXIMUM_PAYLOAD_BYTES = 10 * 1024 * 1024
 MAXIMUM_MESSAGE_BYTES = 128 * 1024
+MAXIMUM_FRAME_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)

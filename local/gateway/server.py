@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 
 from local.gateway.gateway import AsgiApp, Gateway
-from local.gateway.limits import MAXIMUM_MESSAGE_BYTES
+from local.gateway.limits import MAXIMUM_FRAME_BYTES, MAXIMUM_MESSAGE_BYTES
 
 _GRACEFUL_SHUTDOWN_SECONDS = 5
 
@@ -66,7 +66,7 @@ async def serve_app(app: AsgiApp, host: str, port: int) -> AsyncIterator[int]:
         app,
         http="httptools",
         ws="websockets-sansio",
-        ws_max_size=MAXIMUM_MESSAGE_BYTES,
+        ws_max_size=(MAXIMUM_MESSAGE_BYTES, MAXIMUM_FRAME_BYTES),  # type: ignore[arg-type]  # websockets takes both
         ws_ping_interval=None,  # API Gateway does not ping its clients
         ws_per_message_deflate=False,  # nor compress
         lifespan="off",

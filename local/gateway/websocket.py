@@ -36,10 +36,7 @@ _SELECTION_PREFIX = "$request.body."
 
 
 class WebSocketGateway:
-    """Serves one WebSocket API. Frames are limited by the server to 128 KB a message (close code 1009).
-
-    API Gateway refuses frames over 32 KB as well; a client that sends a larger one is not caught here.
-    """
+    """Serves one WebSocket API. The server limits frames to 32 KB and messages to 128 KB (close code 1009)."""
 
     def __init__(
         self,

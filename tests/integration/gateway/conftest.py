@@ -144,3 +144,15 @@ def one_route(plain_application: Application, workers: Workers, portal: Any, rec
     application = dataclasses.replace(plain_application, websocket_api=dataclasses.replace(api, routes=routes))
     with serving(application, workers, portal, records) as served:
         yield served
+
+
+@pytest.fixture(scope="package")
+def no_sources(plain_application: Application, workers: Workers, portal: Any, records: Path) -> Iterator[Served]:
+    """A gateway whose WebSocket authorizer has no identity source."""
+    api = plain_application.websocket_api
+    assert api is not None
+    assert api.authorizer is not None
+    authorizer = dataclasses.replace(api.authorizer, identity_headers=(), identity_query=())
+    application = dataclasses.replace(plain_application, websocket_api=dataclasses.replace(api, authorizer=authorizer))
+    with serving(application, workers, portal, records) as served:
+        yield served

@@ -14,6 +14,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.integration.gateway.conftest import Served
 from tests.support.polling import eventually
 
+FRAME_BYTES = 32 * 1024
+
 HANDSHAKE_CONTEXT_KEYS = {
     "routeKey",
     "eventType",
@@ -34,6 +36,20 @@ HANDSHAKE_CONTEXT_KEYS = {
 def ask(client: ClientConnection, message: str | bytes) -> dict[str, Any]:
     client.send(message)
     return json.loads(client.recv(timeout=10))
+
+
+def in_frames(message: str) -> list[str]:
+    """A message as several frames, none longer than API Gateway takes."""
+    return [message[start : start + FRAME_BYTES] for start in range(0, len(message), FRAME_BYTES)]
+
+
+def closed_by(client: ClientConnection, message: str | list[str]) -> int:
+    """The code that the connection is closed with for this message."""
+    client.send(message)
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
 
 
 def connection_id(client: ClientConnection) -> str:
@@ -99,6 +115,14 @@ class TestConnect:
 
         assert refusal[0] == status
         assert message in refusal[1]
+
+    def test_an_authorizer_without_identity_sources_is_asked_each_time(self, no_sources: Served) -> None:
+        def call(url: str) -> str:
+            with connect(url) as client:
+                return str(ask(client, "hello")["requestContext"]["authorizer"]["call"])
+
+        assert refused(f"ws://127.0.0.1:{no_sources.port}/ws?ticket=unauthorized")[0] == 401
+        assert call(f"ws://127.0.0.1:{no_sources.port}/ws") != call(f"ws://127.0.0.1:{no_sources.port}/ws")
 
     def test_another_path_is_refused(self, plain: Served) -> None:
         assert refused(f"ws://127.0.0.1:{plain.port}/elsewhere")[0] == 403
@@ -175,16 +199,21 @@ class TestMessages:
 
     def test_a_message_over_128_kb_closes_with_1009(self, plain: Served) -> None:
         with connect(plain.websocket_url) as client:
-            client.send("x" * (128 * 1024 + 1))
-            with pytest.raises(ConnectionClosed) as closed:
-                client.recv(timeout=10)
-
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1009
+            assert closed_by(client, in_frames("x" * (128 * 1024 + 1))) == 1009
 
     def test_a_message_of_exactly_128_kb_is_taken(self, plain: Served) -> None:
         with connect(plain.websocket_url) as client:
             padding = "x" * (128 * 1024 - len('{"action":"join","room":""}'))
+            client.send(in_frames(f'{{"action":"join","room":"{padding}"}}'))
+            assert json.loads(client.recv(timeout=10))["room"] == padding
+
+    def test_a_frame_over_32_kb_closes_with_1009(self, plain: Served) -> None:
+        with connect(plain.websocket_url) as client:
+            assert closed_by(client, "x" * (FRAME_BYTES + 1)) == 1009
+
+    def test_a_frame_of_exactly_32_kb_is_taken(self, plain: Served) -> None:
+        with connect(plain.websocket_url) as client:
+            padding = "x" * (FRAME_BYTES - len('{"action":"join","room":""}'))
             assert ask(client, f'{{"action":"join","room":"{padding}"}}')["room"] == padding
 
     def test_a_frame_that_breaks_the_protocol_closes_that_connection_alone(self, plain: Served) -> None:

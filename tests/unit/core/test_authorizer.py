@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from eventsplatform.entrypoints.authorizer import Unauthorized, authorizer
-from eventsplatform.errors import UnauthenticatedError
+from eventsplatform.entrypoints.authorizer import Unauthorized, authorizer, handshake_authorizer
+from eventsplatform.errors import ForbiddenError, UnauthenticatedError
 from eventsplatform.identity.caller import Caller
 from tests.support.callers import caller
 from tests.support.lambda_events import Context
@@ -72,3 +72,112 @@ def test_an_authorizer_that_fails_is_not_a_refusal() -> None:
 
     with pytest.raises(RuntimeError):
         authorizer(broken)(EVENT, Context())
+
+
+def test_a_caller_who_may_not_is_denied_what_anyone_may(logged: Callable[[], list[dict[str, Any]]]) -> None:
+    def forbid(_event: dict[str, Any]) -> Caller:
+        raise ForbiddenError("Not from there.")
+
+    answer = authorizer(forbid)(EVENT, Context())
+
+    (statement,) = answer["policyDocument"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert "context" not in answer
+    assert [line["reason"] for line in logged()] == ["Not from there."]
+
+
+# A WebSocket's handshake ------------------------------------------------------------------------
+
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"
+
+
+@pytest.fixture
+def handshake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Connects: the effect of the policy and what it was decided by, or `Unauthorized`."""
+    monkeypatch.setenv("CORS_ORIGIN", "https://app.example.org")
+
+    def connect(query: dict[str, str] | None = None, **headers: str) -> str:
+        used: list[str] = []
+
+        def by(kind: str) -> Callable[[str], Caller]:
+            def accept(credential: str) -> Caller:
+                if not credential:
+                    raise UnauthenticatedError("Nothing to go by.")
+                used.append(f"{kind} {credential}")
+                return ADA
+
+            return accept
+
+        event = {
+            "type": "REQUEST",
+            "methodArn": "arn:aws:execute-api:us-east-1:000000000000:wsapi/dev/$connect",
+            "headers": {"Host": "ws.example.org", **headers},
+            **({"queryStringParameters": query} if query is not None else {}),
+        }
+        try:
+            answer = handshake_authorizer(by("header"), by("ticket"))(event, Context())
+        except Unauthorized as error:
+            assert used == []
+            return str(error)
+        (statement,) = answer["policyDocument"]["Statement"]
+        return " ".join([statement["Effect"], *used])
+
+    return connect
+
+
+def test_a_connection_is_opened_with_a_header_or_with_a_ticket(handshake: Callable[..., str]) -> None:
+    assert handshake(Authorization=f"Bearer {TOKEN}") == f"Allow header Bearer {TOKEN}"
+    assert handshake(authorization=f"Bearer {TOKEN}") == f"Allow header Bearer {TOKEN}"
+    assert handshake({"ticket": "t-1"}) == "Allow ticket t-1"
+
+
+def test_a_connection_is_not_opened_with_nothing_or_with_both(handshake: Callable[..., str]) -> None:
+    assert handshake() == "Unauthorized"
+    assert handshake({"ticket": ""}) == "Unauthorized"
+    assert handshake({"ticket": "t-1"}, Authorization=f"Bearer {TOKEN}") == "Unauthorized"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"token": "x"},
+        {"access_token": "x"},
+        {"Access_Token": "x"},
+        {"authorization": "Bearer x"},
+        {"jwt": "x"},
+        {"ticket": TOKEN},
+        {"anything": TOKEN},
+        {"ticket": "t-1", "access_token": "x"},
+    ],
+)
+def test_a_token_in_the_url_is_refused_whatever_else_is_sent(
+    handshake: Callable[..., str], query: dict[str, str]
+) -> None:
+    assert handshake(query) == "Unauthorized"
+    assert handshake(query, Authorization=f"Bearer {TOKEN}") == "Unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("origin", "effect"),
+    [
+        (None, "Allow"),
+        ("https://app.example.org", "Allow"),
+        ("https://ws.example.org", "Allow"),
+        ("https://evil.example.org", "Deny"),
+        ("https://app.example.org.evil.example", "Deny"),
+        ("https://app.example.org:8443", "Deny"),
+        ("http://app.example.org", "Deny"),
+        ("https://ws.example.org.evil.example", "Deny"),
+        ("null", "Deny"),
+        ("", "Deny"),
+    ],
+)
+def test_pages_of_other_origins_may_not_connect(handshake: Callable[..., str], origin: str | None, effect: str) -> None:
+    headers = {} if origin is None else {"Origin": origin}
+
+    assert handshake({"ticket": "t-1"}, **headers).startswith(effect)
+    assert handshake(Authorization=f"Bearer {TOKEN}", **headers).startswith(effect)
+
+
+def test_a_foreign_page_does_not_use_a_ticket_up(handshake: Callable[..., str]) -> None:
+    assert handshake({"ticket": "t-1"}, Origin="https://evil.example.org") == "Deny"

@@ -15,6 +15,9 @@ from pydantic import BaseModel
 from eventsplatform.errors import ConflictError, DependencyUnavailableError, FieldError, InvalidInputError
 from eventsplatform.idempotency import NamedRequest, named_request
 
+# What still runs after that answers nobody: API Gateway has given up.
+LONGEST_RUN_MS = 29_000
+
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
@@ -39,12 +42,14 @@ def once(answer_type: type[Answer], act: Callable[[], Answer], *, user_id: int, 
 
     from eventsplatform.adapters.redis import redis_client
 
+    config = IdempotencyConfig(expires_after_seconds=seconds, hash_function="sha256")
+    config.register_lambda_context(cast(Any, _Deadline()))
     request.replayed = True
 
     @idempotent_function(
         data_keyword_argument="request_id",
         persistence_store=CachePersistenceLayer(client=cast(Any, redis_client())),
-        config=IdempotencyConfig(expires_after_seconds=seconds, hash_function="sha256"),
+        config=config,
         key_prefix=f"idempotency:{user_id}:{answer_type.__name__.lower()}",
     )
     def kept(*, request_id: str) -> dict[str, str]:  # noqa: ARG001 - Powertools makes the record's name of it
@@ -65,6 +70,13 @@ def once(answer_type: type[Answer], act: Callable[[], Answer], *, user_id: int, 
         detail = "has been used for a request with another body; use a new key for a new request"
         raise InvalidInputError([FieldError("/header/idempotency-key", detail)])
     return answer_type.model_validate_json(_seal(request).decrypt(record["answer"]))
+
+
+class _Deadline:
+    """When a request that has not finished counts as crashed, and its repeat may run."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return LONGEST_RUN_MS
 
 
 def _seal(request: NamedRequest) -> Any:

@@ -56,4 +56,4 @@ class Tickets:
 
 
 def _hash(ticket: str) -> str:
-    return hashlib.sha256(ticket.encode()).hexdigest()
+    return hashlib.sha256(ticket.encode(errors="surrogatepass")).hexdigest()
