@@ -10,7 +10,8 @@ from eventsplatform.adapters.aws import FunctionClient, SecretStore
 from eventsplatform.clock import utc_now
 from eventsplatform.config import GateSettings, TokenSettings, WebClientSettings, read_setting
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.gate.revocations import LiveRevocations, Revocations
+from eventsplatform.gate.revocations import LiveRevocations
+from eventsplatform.gate.wiring import revocations
 from eventsplatform.identity.account_mails import AccountMails, MailRequest
 from eventsplatform.identity.administration import UserAdministration
 from eventsplatform.identity.housekeeping import Housekeeping
@@ -87,12 +88,6 @@ def _sign_in_limits() -> SignInLimits:
     )
 
 
-def _revocations() -> Revocations:
-    from eventsplatform.adapters.redis import redis_client
-
-    return Revocations(redis_client())
-
-
 def _identity() -> Identity:
     from eventsplatform.adapters.postgres import database
     from eventsplatform.identity.passwords import Argon2Passwords
@@ -104,7 +99,7 @@ def _identity() -> Identity:
         Argon2Passwords(),
         _session_tokens(),
         _sign_in_limits(),
-        _revocations(),
+        revocations(),
         MailFunction(FunctionClient()),
         utc_now,
     )
@@ -164,7 +159,7 @@ def _sessions() -> Sessions:
         Argon2Passwords(),
         _session_tokens(),
         _sign_in_limits(),
-        _revocations(),
+        revocations(),
         utc_now,
     )
 
@@ -174,13 +169,13 @@ def _session_check() -> SessionCheck:
     from eventsplatform.identity.sessions_repository import PostgresSessions
     from eventsplatform.messaging.outbox import unit_of_work
 
-    work, revocations = unit_of_work(database(), PostgresSessions), _revocations()
+    work, copy = unit_of_work(database(), PostgresSessions), revocations()
 
     def ended() -> LiveRevocations:
         with work.statement() as store:
             return store.live_revocations()
 
-    return SessionCheck(work, lambda: revocations.restore(ended))
+    return SessionCheck(work, lambda: copy.restore(ended))
 
 
 class ExportFunction:
@@ -212,13 +207,11 @@ def _profiles() -> Profiles:
 
 
 def _administration() -> UserAdministration:
-    from eventsplatform.gate.wiring import revocations
 
     return UserAdministration(_work_of_people(), revocations())
 
 
 def _personal_data() -> PersonalData:
-    from eventsplatform.gate.wiring import revocations
     from eventsplatform.identity.passwords import Argon2Passwords
     from eventsplatform.identity.profile_cache import RedisProfiles
 
