@@ -207,7 +207,6 @@ def _profiles() -> Profiles:
 
 
 def _administration() -> UserAdministration:
-
     return UserAdministration(_work_of_people(), revocations())
 
 
