@@ -126,7 +126,7 @@ class GatewayResponses:
 
     def _header(self, expression: str, variables: Mapping[str, Any], headers: Mapping[str, str]) -> str:
         if expression.startswith("'"):
-            return expression.strip("'")
+            return expression[1:-1]  # those within are the value's
         source, _, name = expression.partition(".")
         if expression.startswith("method.request.header."):
             wanted = expression.removeprefix("method.request.header.").lower()

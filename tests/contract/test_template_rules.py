@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eventsplatform.entrypoints.http import DEFAULT_HEADERS
 from eventsplatform.messaging.model import TOPICS
 from tests.support.template_rules.functions import (
     declarations_have_one_order,
@@ -25,6 +26,8 @@ from tests.support.template_rules.functions import (
 from tests.support.template_rules.infrastructure import (
     MAXIMUM_RESOURCES,
     data_is_protected,
+    gateway_answers_have_headers,
+    one_origin_may_call,
     stacks_fit_together,
     templates_have_room,
     topics_are_declared,
@@ -71,6 +74,8 @@ RULES: dict[str, Rule] = {
     "nested stacks": stacks_fit_together,
     "topics": partial(topics_are_declared, produced=TOPICS.values()),
     "route responses": two_way_routes_can_answer,
+    "headers": partial(gateway_answers_have_headers, wanted=DEFAULT_HEADERS),
+    "origins": one_origin_may_call,
 }
 
 
@@ -134,6 +139,8 @@ def grant(action: str, resource: str) -> Callable[[Sources], None]:
 
 DATA, MESSAGING = "stacks/data.yaml", "stacks/messaging.yaml"
 VARIABLE = "PingFunction/Properties/Environment/Variables"
+CORS, ANSWERS = "RestApi/Properties/Cors", "RestApi/Properties/GatewayResponses"
+HEADERS = "ResponseParameters/Headers"
 
 
 @pytest.mark.parametrize(
@@ -231,6 +238,23 @@ VARIABLE = "PingFunction/Properties/Environment/Variables"
         ("topics", drop("FanOutDeadLetters", MESSAGING), "evp-fan-out.dlt: not declared"),
         ("topics", drop("FanOutFunction"), "evp-fan-out.dlt: nobody writes or reads it"),
         ("route responses", drop("JoinRouteResponse"), "WebSocketApiJoinRoute: has no route response"),
+        ("headers", drop(f"{ANSWERS}/THROTTLED/{HEADERS}/X-Frame-Options"), "THROTTLED: X-Frame-Options is None"),
+        (
+            "headers",
+            put(f"{ANSWERS}/DEFAULT_4XX/{HEADERS}/Strict-Transport-Security", "'max-age=0'"),
+            "DEFAULT_4XX: Strict-Transport-Security is 'max-age=0'",
+        ),
+        ("headers", drop(f"{ANSWERS}/DEFAULT_5XX"), "DEFAULT_5XX: API Gateway words it itself"),
+        ("origins", put(f"{CORS}/AllowOrigin", "'*'"), "RestApi: any origin may call"),
+        ("origins", put(f"{CORS}/AllowOrigin", {"Fn::Sub": "'https://*'"}), "RestApi: any origin may call"),
+        ("origins", put(f"{CORS}/AllowCredentials", True), "RestApi: pages may send cookies"),
+        ("origins", drop(f"{CORS}/MaxAge"), "RestApi: preflights are not kept"),
+        ("origins", put(f"{CORS}/AllowMethods", "'*'"), "RestApi: preflights name methods that a path does not have"),
+        (
+            "origins",
+            put(f"{ANSWERS}/DEFAULT_4XX/{HEADERS}/Access-Control-Allow-Origin", "'*'"),
+            "DEFAULT_4XX: any origin may read it",
+        ),
     ],
 )
 def test_a_template_that_breaks_the_rule_is_reported(

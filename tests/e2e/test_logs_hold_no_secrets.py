@@ -11,6 +11,7 @@ import pytest
 
 from local.mailbox import Mailbox, text_message
 from local.triggers.aws import aws_client
+from tests.support.application import template_application
 from tests.support.leaks import UsedSecrets, leaks
 from tests.support.platform import PASSWORD, RunningPlatform
 
@@ -69,6 +70,38 @@ def test_what_clients_send_and_get_is_taken_note_of(state: Path) -> None:
 
     accounts = {PASSWORD, "tokentoken", "access-token-1", "ada@example.org"}
     assert used.known.keys() == accounts | {"kkkkkkkkkkkk", "bob@example.org", "mailed-token-1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "echoed"),
+    [
+        (200, {"user": "Ada"}, []),
+        (422, {"detail": "must be longer"}, []),
+        (422, {"input": PASSWORD}, ["POST /x 422: password"]),
+        (200, {"password": PASSWORD}, ["POST /x 200: password"]),
+        (401, {"detail": "the token tokentoken is not known"}, ["POST /x 401: authorization"]),
+        (200, {"access_token": "tokentoken"}, []),
+    ],
+)
+def test_an_answer_that_repeats_a_secret_is_noticed(status: int, content: dict[str, str], echoed: list[str]) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=content))
+    used = UsedSecrets()
+
+    with used.watch(httpx.Client(transport=transport, base_url="http://test")) as client:
+        client.post("/x", json={"password": PASSWORD}, headers={"Authorization": "Bearer tokentoken"})
+
+    assert used.echoed == echoed
+
+
+def test_no_function_is_given_a_secret_in_its_environment(platform: RunningPlatform) -> None:
+    kept = UsedSecrets()
+    kept.add_kept(platform.state)
+    generated = [secret for secret, what in kept.known.items() if what == "a generated secret"]
+    assert generated, "there are signing keys at least"
+
+    for function in template_application().functions.values():
+        given = json.dumps(dict(function.environment))
+        assert not any(secret in given for secret in generated), function.name
 
 
 def test_the_search_reads_what_functions_write(platform: RunningPlatform) -> None:

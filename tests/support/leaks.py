@@ -32,9 +32,13 @@ _ADDRESS = re.compile(rb"[\w.+-]+(?:@|%40)[\w-]+\.\w+")
 
 @dataclass
 class UsedSecrets:
-    """What must not be found, and what each is; `watch` a client and its exchanges are taken note of."""
+    """What must not be found, and what each is; `watch` a client and its exchanges are taken note of.
+
+    `echoed` are the answers that repeated a password, or an error's that repeated a token.
+    """
 
     known: dict[str, str] = field(default_factory=dict)
+    echoed: list[str] = field(default_factory=list)
 
     def watch(self, client: httpx.Client) -> httpx.Client:
         client.event_hooks = {"request": [self._note_request], "response": [self._note_response]}
@@ -61,7 +65,15 @@ class UsedSecrets:
         self._add_json(request.read())
 
     def _note_response(self, response: httpx.Response) -> None:
-        self._add_json(response.read())
+        sent = UsedSecrets()
+        sent._note_request(response.request)
+        content = response.read()
+        for secret, what in sent.known.items():
+            is_told = what.endswith("password") or (what != "address" and response.is_error)
+            if is_told and any(form in content for form in _forms(secret)):
+                where = f"{response.request.method} {response.request.url.path}"
+                self.echoed.append(f"{where} {response.status_code}: {what}")
+        self._add_json(content)
 
     def _add_json(self, content: bytes) -> None:
         try:

@@ -391,6 +391,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatfo
         yield running
     running.used_secrets.add_kept(running.state)
     assert leaks(running.state, running.used_secrets.known) == []
+    assert running.used_secrets.echoed == []
 
 
 def _wait_until_healthy(running: RunningPlatform) -> None:

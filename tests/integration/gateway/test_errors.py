@@ -84,6 +84,7 @@ def test_the_template_is_the_clients_choice_or_the_first(accept: str, content_ty
     ("expression", "value"),
     [
         ("'static'", "static"),
+        ("'default-src 'none'; frame-ancestors 'none''", "default-src 'none'; frame-ancestors 'none'"),
         ("context.requestId", "r-1"),
         ("method.request.header.x-colour", "red"),
         ("method.request.header.absent", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,6 +122,41 @@ def two_way_routes_can_answer(templates: Templates) -> Iterator[str]:
     for route in templates.deployed("AWS::ApiGatewayV2::Route"):
         if "RouteResponseSelectionExpression" in route.properties and route.logical_id not in answering:
             yield f"{route.name}: has no route response"
+
+
+def gateway_answers_have_headers(templates: Templates, *, wanted: Mapping[str, str]) -> Iterator[str]:
+    """What API Gateway answers itself has the headers that functions' answers have; it knows only constants."""
+    for api in templates.written("AWS::Serverless::Api"):
+        responses = api.properties.get("GatewayResponses") or {}
+        for missing in sorted({"DEFAULT_4XX", "DEFAULT_5XX"} - responses.keys()):
+            yield f"{missing}: API Gateway words it itself"
+        for type_, response in responses.items():
+            headers = response["ResponseParameters"]["Headers"]
+            for name, value in wanted.items():
+                if headers.get(name) != f"'{value}'":
+                    yield f"{type_}: {name} is {headers.get(name)}"
+
+
+def one_origin_may_call(templates: Templates) -> Iterator[str]:
+    """Pages of one origin, which the stage's parameter names, and without cookies (https://fetch.spec.whatwg.org)."""
+    configured = {"Fn::Sub": "'${CorsOrigin}'"}
+    pattern = templates.sources[ROOT]["Parameters"]["CorsOrigin"]["AllowedPattern"]
+    for any_origin in ("*", "null", "https://*", "https://example.org/", "http://example.org", ""):
+        if re.fullmatch(pattern, any_origin):
+            yield f"CorsOrigin: may be {any_origin!r}"
+    for api in templates.written("AWS::Serverless::Api"):
+        cors = api.properties["Cors"]
+        if cors.get("AllowOrigin") != configured:
+            yield f"{api.name}: any origin may call"
+        if cors.get("AllowCredentials"):
+            yield f"{api.name}: pages may send cookies, and nothing here reads any"
+        if "AllowMethods" in cors:
+            yield f"{api.name}: preflights name methods that a path does not have"
+        if "MaxAge" not in cors:
+            yield f"{api.name}: preflights are not kept"
+        for type_, response in (api.properties.get("GatewayResponses") or {}).items():
+            if response["ResponseParameters"]["Headers"].get("Access-Control-Allow-Origin") != configured:
+                yield f"{type_}: any origin may read it"
 
 
 def _stateful_types() -> set[str]:

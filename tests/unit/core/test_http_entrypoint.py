@@ -190,9 +190,11 @@ def test_every_answer_has_the_request_id_and_the_security_headers() -> None:
         assert headers["x-request-id"] == "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
-        assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none';"
+        assert headers["x-frame-options"] == "DENY"
         assert headers["strict-transport-security"].startswith("max-age=")
         assert headers["referrer-policy"] == "no-referrer"
+        assert "camera=()" in headers["permissions-policy"]
 
 
 def test_an_endpoint_may_allow_caching() -> None:

@@ -42,13 +42,16 @@ from eventsplatform.observability import begin_invocation, header, logger, recor
 
 Service = TypeVar("Service")
 
-# Answers are private unless an endpoint says otherwise (OWASP REST Security Cheat Sheet).
+# Answers are private unless an endpoint says otherwise, and no page of their own (OWASP REST Security Cheat Sheet).
+# API Gateway's own answers have the same, of the template.
 DEFAULT_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none';",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Referrer-Policy": "no-referrer",
     "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
 }
 
 # What a page of another origin may read besides the headers that the Fetch standard lists as safe.
