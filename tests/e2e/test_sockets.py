@@ -164,7 +164,43 @@ def use_a_spent_refresh_token(platform: RunningPlatform, account: Account) -> No
     platform.post("/v1/auth/refresh", 401, refresh_token=account.refresh_token)
 
 
-@pytest.mark.parametrize("end", [log_out, end_it_from_another_session, change_the_password, use_a_spent_refresh_token])
+def be_suspended(platform: RunningPlatform, account: Account) -> None:
+    change_access(platform, account, status="suspended", reason="Spam.")
+
+
+def get_another_role(platform: RunningPlatform, account: Account) -> None:
+    change_access(platform, account, role="moderator")
+
+
+def change_access(platform: RunningPlatform, account: Account, **change: str) -> None:
+    """By an administrator."""
+    email = platform.sign_up().email
+    appointed = aws_client("lambda", platform.endpoints["aws"]).invoke(
+        FunctionName="AppointAdministratorFunction", Payload=json.dumps({"email": email}).encode()
+    )
+    assert "FunctionError" not in appointed, appointed["Payload"].read()
+    headers = platform.sign_in(email).headers
+    answer = platform.http.patch(f"/v1/admin/users/{account.id}", headers=headers, json=change)
+    assert answer.status_code == 200, answer.text
+
+
+def be_erased(platform: RunningPlatform, account: Account) -> None:
+    answer = platform.http.request("DELETE", "/v1/users/me", headers=account.headers, json={"password": PASSWORD})
+    assert answer.status_code == 204, answer.text
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        log_out,
+        end_it_from_another_session,
+        change_the_password,
+        use_a_spent_refresh_token,
+        be_suspended,
+        get_another_role,
+        be_erased,
+    ],
+)
 def test_a_session_that_ends_takes_its_sockets_with_it_at_once(
     platform: RunningPlatform, end: Callable[[RunningPlatform, Account], None]
 ) -> None:
