@@ -170,7 +170,7 @@ def services(
 
     catalog = Catalog(work("catalog", PostgresCatalog), AnyUser(), clock)
     issuer = AccessTokenIssuer(lambda: KEYS, issuer=ISSUER, audience=AUDIENCE, clock=clock)
-    tokens, mailbox, revoked = SessionTokens(issuer, clock), Mailbox(), RecordedRevocations()
+    tokens, mailbox, revoked = SessionTokens(lambda: issuer, clock), Mailbox(), RecordedRevocations()
     accounts = work("identity", PostgresIdentity)
     counting = attempts or AttemptsInMemory(time.monotonic)
     limits = SignInLimits(counting, counting, time.monotonic)

@@ -16,13 +16,15 @@ from pydantic import SecretStr
 from eventsplatform.clock import utc_now
 from eventsplatform.errors import (
     ConflictError,
+    DependencyUnavailableError,
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
     RateLimitedError,
     UnauthenticatedError,
 )
-from eventsplatform.identity.account_mails import MAILS_PER_HOUR, MailRequest
+from eventsplatform.idempotency import NamedRequest, handling_request
+from eventsplatform.identity.account_mails import MAILS_PER_HOUR, AccountMails, MailRequest
 from eventsplatform.identity.caller import Caller, Client
 from eventsplatform.identity.model import Credentials, PasswordChange, PasswordReset, Session, SignUp, User
 from eventsplatform.identity.passwords import Argon2Passwords
@@ -266,21 +268,14 @@ def test_a_mail_that_was_lost_is_asked_for_again(running: Services, email: str) 
 def test_a_mail_is_tried_again_after_the_mail_service_was_down(running: Services, email: str) -> None:
     sign_up(running, email)
     request = running.mailbox.requests.pop()
-    down = AccountMailsThatFail(running)
-
-    with pytest.raises(OSError, match="down"):
-        down.send(request)
-
-    assert running.mails.send(request) == "sent"
-
-
-def AccountMailsThatFail(running: Services) -> Any:
-    from eventsplatform.identity.account_mails import AccountMails
 
     def fail(_mail: Mail) -> None:
-        raise OSError("down")
+        raise DependencyUnavailableError("mail service")
 
-    return AccountMails(running.mails._work, fail, WEB_URL, utc_now)
+    with pytest.raises(DependencyUnavailableError):
+        AccountMails(running.mails._work, fail, WEB_URL, utc_now).send(request)
+
+    assert running.mails.send(request) == "sent"
 
 
 @pytest.mark.parametrize("purpose", ["resend", "password_reset", "password_changed", "sign_up"])
@@ -309,6 +304,20 @@ def test_a_mailbox_is_not_flooded(running: Services, email: str) -> None:
 
     assert len(flood) == MAILS_PER_HOUR
     assert mailed(running).subject == "You already have an account"
+
+
+def test_a_request_for_a_mail_that_is_repeated_under_its_key_is_answered_with_one_mail(
+    running: Services, email: str
+) -> None:
+    open_account(running, email)
+    for _ in range(3):
+        named = NamedRequest.of(
+            caller="203.0.113.7", method="POST", path="/v1/auth/password/forgot", key=email, content=b"", secret=False
+        )
+        with handling_request(named):
+            running.identity.request_password_reset(email)
+
+    assert len(running.mailbox.deliver(running.mails)) == 1
 
 
 # ------------------------------------------------------------------------------------------ one-time tokens

@@ -42,13 +42,31 @@ def event_id(proxied: tuple[CountingProxy, Services]) -> int:
     return proxied[1].published_event(ORGANIZER)
 
 
-def test_signing_up_takes_two_round_trips(proxied: tuple[CountingProxy, Services]) -> None:
+def test_signing_up_takes_two_round_trips_whoever_has_the_address(proxied: tuple[CountingProxy, Services]) -> None:
     proxy, running = proxied
+    taken = f"{uuid.uuid4()}@example.org"
     for _ in range(6):
         _register_user(running, f"{uuid.uuid4()}@example.org")
+        _register_user(running, taken)
+
+    with proxy.counting() as new:
+        _register_user(running, f"{uuid.uuid4()}@example.org")
+    with proxy.counting() as known:
+        _register_user(running, taken)
+
+    assert new == known == [2]
+
+
+def test_refreshing_takes_two_round_trips(proxied: tuple[CountingProxy, Services]) -> None:
+    proxy, running = proxied
+    email = f"{uuid.uuid4()}@example.org"
+    _register_user(running, email)
+    session = running.sessions.login(Credentials(email=email, password=SecretStr(PASSWORD)), CLIENT)
+    for _ in range(6):
+        session = running.sessions.refresh(session.refresh_token, CLIENT)
 
     with proxy.counting() as counted:
-        _register_user(running, f"{uuid.uuid4()}@example.org")
+        running.sessions.refresh(session.refresh_token, CLIENT)
 
     assert counted == [2]
 

@@ -24,7 +24,7 @@ from eventsplatform.errors import (
     UnauthenticatedError,
 )
 from eventsplatform.identity import messages
-from eventsplatform.identity.account_mails import MailRequest
+from eventsplatform.identity.account_mails import MailRequest, Purpose
 from eventsplatform.identity.caller import Caller, Client
 from eventsplatform.identity.model import (
     Account,
@@ -180,7 +180,7 @@ class Identity:
 
     def resend_verification(self, email: str) -> None:
         """Have the mail sent again, to an address that waits for being confirmed."""
-        self._mailbox.request(MailRequest(request_id=uuid4(), purpose="resend", email=email))
+        self._request_mail("resend", email)
 
     def change_password(self, change_of: PasswordChange, caller: Caller, client: Client) -> Session:
         """Set another password, and end all other sessions. This one goes on with the new tokens that are returned.
@@ -225,7 +225,7 @@ class Identity:
 
     def request_password_reset(self, email: str) -> None:
         """Have a link for setting the password anew sent, if the address has an account."""
-        self._mailbox.request(MailRequest(request_id=uuid4(), purpose="password_reset", email=email))
+        self._request_mail("password_reset", email)
 
     def reset_password(self, reset: PasswordReset, client: Client) -> None:
         """Set the password of whom the token was sent to, and end all their sessions.
@@ -259,6 +259,11 @@ class Identity:
         user_id, generation = self._work.run(tuple[int, int], change)
         self._revocations.end_user(user_id, generation)
         self._tell_of_change(found.user.email)
+
+    def _request_mail(self, purpose: Purpose, email: str) -> None:
+        """A repeat of the client's request asks for the same mail again, which is sent once."""
+        request_id = self._work.run(UUID, lambda _store, _outbox: uuid4())
+        self._mailbox.request(MailRequest(request_id=request_id, purpose=purpose, email=email))
 
     def _tell_of_change(self, email: str) -> None:
         """The owner, in case it was not the owner; the change stands whether or not the mail is on its way."""

@@ -127,9 +127,9 @@ class Refreshed(BaseModel):
 
 
 class SessionTokens:
-    """Makes the tokens of sessions."""
+    """Makes the tokens of sessions. `access_tokens` is asked for when one is made: few functions may read the keys."""
 
-    def __init__(self, access_tokens: AccessTokenIssuer, clock: Clock) -> None:
+    def __init__(self, access_tokens: Callable[[], AccessTokenIssuer], clock: Clock) -> None:
         self._access_tokens = access_tokens
         self._clock = clock
 
@@ -139,7 +139,7 @@ class SessionTokens:
         """What the client is told, and what is kept of it."""
         refresh_token, now = secrets.token_urlsafe(32), self._clock()
         session = Session(
-            access_token=self._access_tokens.issue(user, session_id=str(session_id), generation=generation),
+            access_token=self._access_tokens().issue(user, session_id=str(session_id), generation=generation),
             refresh_token=refresh_token,
             expires_in=int(LIFETIME.total_seconds()),
             user=user,

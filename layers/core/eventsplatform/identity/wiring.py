@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from eventsplatform.adapters.aws import FunctionClient, SecretStore
@@ -70,10 +71,10 @@ class MailFunction:
             raise DependencyUnavailableError("mail service") from error
 
 
-def _session_tokens() -> SessionTokens:
+@cache
+def _issuer() -> AccessTokenIssuer:
     settings = TokenSettings.from_environment()
-    issuer = AccessTokenIssuer(_keys(settings), issuer=settings.issuer, audience=settings.audience, clock=utc_now)
-    return SessionTokens(issuer, utc_now)
+    return AccessTokenIssuer(_keys(settings), issuer=settings.issuer, audience=settings.audience, clock=utc_now)
 
 
 def _sign_in_limits() -> SignInLimits:
@@ -97,7 +98,7 @@ def _identity() -> Identity:
     return Identity(
         unit_of_work(database(), PostgresIdentity),
         Argon2Passwords(),
-        _session_tokens(),
+        SessionTokens(_issuer, utc_now),
         _sign_in_limits(),
         revocations(),
         MailFunction(FunctionClient()),
@@ -157,7 +158,7 @@ def _sessions() -> Sessions:
     return Sessions(
         unit_of_work(database(), PostgresSessions),
         Argon2Passwords(),
-        _session_tokens(),
+        SessionTokens(_issuer, utc_now),
         _sign_in_limits(),
         revocations(),
         utc_now,
