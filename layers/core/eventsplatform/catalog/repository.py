@@ -69,6 +69,10 @@ class PostgresCatalog:
             """,
             (user_id, name, version),
         ).fetchone()
+        # Answers that are kept for repeats of their requests have the name, too.
+        self._connection.execute(
+            "DELETE FROM catalog.idempotency_keys WHERE outcome #>> '{result,organizer,id}' = %s", (str(user_id),)
+        )
         return row is not None
 
     def delete_drafts(self, organizer_id: int) -> list[Event]:

@@ -41,6 +41,9 @@ _HELD = """
         SELECT to_jsonb(held) - 'token_hash' AS row FROM identity.one_time_tokens AS held
          WHERE user_id = %(user_id)s OR sign_up_id IN (SELECT id FROM sign_up)
          ORDER BY created_at DESC LIMIT %(most)s
+    ), mail AS (
+        SELECT to_jsonb(held) AS row FROM identity.account_mails AS held
+         WHERE email = (SELECT email FROM account) ORDER BY created_at DESC LIMIT %(most)s
     ), known_network AS (
         SELECT to_jsonb(held) AS row FROM identity.known_networks AS held
          WHERE user_id = %(user_id)s ORDER BY last_used_at DESC LIMIT %(most)s
@@ -52,6 +55,7 @@ _HELD = """
         'token_blacklist', (SELECT coalesce(jsonb_agg(row), '[]') FROM blacklisted),
         'sign_ups', (SELECT coalesce(jsonb_agg(row), '[]') FROM sign_up),
         'one_time_tokens', (SELECT coalesce(jsonb_agg(row), '[]') FROM one_time_token),
+        'account_mails', (SELECT coalesce(jsonb_agg(row), '[]') FROM mail),
         'known_networks', (SELECT coalesce(jsonb_agg(row), '[]') FROM known_network)
     ) AS held
 """
@@ -186,8 +190,10 @@ class PostgresPeople:
                   FROM identity.users
                  WHERE id = %(user_id)s AND password_hash = %(password_hash)s AND status <> 'erased'
                    FOR UPDATE
-            ), forgotten AS (
+            ), sign_ups AS (
                 DELETE FROM identity.sign_ups WHERE email = (SELECT email FROM account)
+            ), mails AS (
+                DELETE FROM identity.account_mails WHERE email = (SELECT email FROM account)
             )
             UPDATE identity.users AS erased
                SET email = 'erased-' || erased.id || '@users.invalid', name = %(name)s, password_hash = '',

@@ -1,0 +1,396 @@
+"""Where personal data are, column by column: nothing is missing from the export or survives the erasure.
+
+The map says of each table which columns tell something of a person, how they leave on request and how they go. A table
+or column that is not in the map fails; so does a marker that the export does not have or that the erasure leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+
+from eventsplatform.identity.people import AccountPatch, Erasure
+from eventsplatform.operations.migrate import SERVICES
+from eventsplatform.registrations.model import EventPlaces
+from tests.support.callers import caller
+from tests.support.database import Services, administrator, event_in, services
+from tests.support.people import CLIENT, PASSWORD, People, add_user, new_email, people, rows
+
+EXPORTED = "exported"
+
+
+@dataclass(frozen=True)
+class Held:
+    """`personal` columns tell something of a person, `besides` are the others. `export` is EXPORTED or why not.
+
+    `erasure` is what becomes of a row; `secret` columns would let the reader of an export sign in.
+    """
+
+    besides: frozenset[str]
+    personal: frozenset[str] = frozenset()
+    export: str = "nothing of a person in it"
+    erasure: str = "nothing of a person in it"
+    secret: frozenset[str] = frozenset()
+
+
+def columns(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+MAP = {
+    "identity.users": Held(
+        personal=columns(
+            "email password_hash name role permissions profile status suspension_reason verified_at avatar_url"
+        ),
+        besides=columns("id version created_at updated_at generation generation_changed_at"),
+        export=EXPORTED,
+        erasure="anonymised",
+        secret=columns("password_hash"),
+    ),
+    "identity.sessions": Held(
+        personal=columns("user_id address user_agent created_at last_used_at"),
+        besides=columns("id expires_at ended_at end_reason"),
+        export=EXPORTED,
+        erasure="deleted",
+    ),
+    "identity.refresh_tokens": Held(
+        personal=columns("user_id token_hash issued_at spent_at"),
+        besides=columns("id session_id expires_at"),
+        export=EXPORTED,
+        erasure="deleted",
+        secret=columns("token_hash"),
+    ),
+    "identity.token_blacklist": Held(
+        personal=columns("user_id reason revoked_at"),
+        besides=columns("jti expires_at"),
+        export=EXPORTED,
+        erasure="deleted: the account's generation refuses all its tokens",
+    ),
+    "identity.sign_ups": Held(
+        personal=columns("email name password_hash"),
+        besides=columns("id created_at"),
+        export=EXPORTED,
+        erasure="deleted",
+        secret=columns("password_hash"),
+    ),
+    "identity.one_time_tokens": Held(
+        personal=columns("user_id sign_up_id token_hash purpose"),
+        besides=columns("created_at expires_at spent_at"),
+        export=EXPORTED,
+        erasure="deleted",
+        secret=columns("token_hash"),
+    ),
+    "identity.account_mails": Held(
+        personal=columns("email purpose sent_at"),
+        besides=columns("request_id created_at"),
+        export=EXPORTED,
+        erasure="deleted",
+    ),
+    "identity.known_networks": Held(
+        personal=columns("user_id network"), besides=columns("last_used_at"), export=EXPORTED, erasure="deleted"
+    ),
+    "identity.idempotency_keys": Held(
+        personal=columns("outcome"),
+        besides=columns("id fingerprint created_at"),
+        export="copies of answers that were given already, for a day",
+        erasure="deleted",
+    ),
+    "catalog.categories": Held(besides=columns("slug")),
+    "catalog.users": Held(
+        personal=columns("id name"), besides=columns("version erased"), export=EXPORTED, erasure="anonymised"
+    ),
+    "catalog.events": Held(
+        personal=columns("organizer_id title description location_name latitude longitude tags"),
+        besides=columns(
+            "id starts_at ends_at timezone capacity category price_amount price_currency status registered waitlisted "
+            "counts_version version created_at updated_at"
+        ),
+        export=EXPORTED,
+        erasure="drafts deleted, the others left without a name",
+    ),
+    "catalog.idempotency_keys": Held(
+        personal=columns("outcome"),
+        besides=columns("id fingerprint created_at"),
+        export="copies of answers that were given already, for a day",
+        erasure="deleted",
+    ),
+    "registrations.events": Held(
+        personal=columns("organizer_id title"),
+        besides=columns("event_id status starts_at capacity version registered waitlisted counts_version"),
+        export="a copy of what the catalog exports",
+        erasure="follows the catalog's messages",
+    ),
+    "registrations.event_registrations": Held(
+        personal=columns("user_id"),
+        besides=columns("id event_id status version registered_at offer_expires_at"),
+        export=EXPORTED,
+        erasure="released; the number leads to nobody",
+    ),
+    "registrations.idempotency_keys": Held(
+        personal=columns("outcome"),
+        besides=columns("id fingerprint created_at"),
+        export="copies of answers that were given already, for a day",
+        erasure="numbers alone, which lead to nobody",
+    ),
+    "registrations.erased_users": Held(
+        besides=columns("user_id erased_at"), erasure="only who is erased is in it", export="nobody is left to ask"
+    ),
+    "messaging.outbox": Held(
+        personal=columns("actor_id payload"),
+        besides=columns(
+            "id shard aggregate_type aggregate_id version type partition_key traceparent occurred_at published_at"
+        ),
+        export=EXPORTED,
+        erasure="names and unseen drafts are taken out of payloads",
+    ),
+    "messaging.relay_leases": Held(besides=columns("shard holder fence expires_at")),
+    "messaging.audit_log": Held(
+        personal=columns("subject_id actor_id details"),
+        besides=columns("id action subject_type traceparent occurred_at"),
+        export=EXPORTED,
+        erasure="kept, as numbers and acts (GDPR art. 17(3)(b) and (e)): it never has names or addresses",
+    ),
+    "messaging.erasures": Held(
+        besides=columns("user_id erased_at"), erasure="only who is erased is in it", export="nobody is left to ask"
+    ),
+}
+ALEMBICS_OWN = "schema_version"
+
+# Rows without text of the person's own; their numbers are asked for instead.
+WITHOUT_TEXT = {"identity.refresh_tokens", "identity.one_time_tokens"}
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """A person, and the text and the address that only theirs have."""
+
+    id: int
+    marker: str
+    address: str
+
+
+numbers = itertools.count(1)
+
+
+def all_columns(url: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in rows(
+        url,
+        "SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE table_schema = ANY(%s)",
+        list(SERVICES),
+    ):
+        if row["table_name"] != ALEMBICS_OWN:
+            found.setdefault(f"{row['table_schema']}.{row['table_name']}", set()).add(row["column_name"])
+    return found
+
+
+def unmapped(found: dict[str, set[str]]) -> list[str]:
+    """What is in the database and not in the map, or the other way round."""
+    problems = [f"{table}: not in the map" for table in found.keys() - MAP.keys()]
+    problems += [f"{table}: in the map alone" for table in MAP.keys() - found.keys()]
+    for table, held in MAP.items():
+        for column in found.get(table, set()) ^ (held.personal | held.besides):
+            problems.append(f"{table}.{column}: in the database or in the map alone")
+    return sorted(problems)
+
+
+def test_every_column_of_the_database_is_in_the_map(migrated_database: str) -> None:
+    assert unmapped(all_columns(migrated_database)) == []
+    assert all(not held.personal & held.besides for held in MAP.values())
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("CREATE TABLE identity.phone_numbers (user_id bigint)", "identity.phone_numbers: not in the map"),
+        ("ALTER TABLE catalog.users ADD COLUMN email text", "catalog.users.email: in the database"),
+    ],
+)
+def test_a_new_place_for_personal_data_is_noticed(migrated_database: str, statement: str, problem: str) -> None:
+    """The control."""
+    with administrator(migrated_database) as connection, connection.transaction(force_rollback=True):
+        connection.execute(statement)
+        found = connection.execute(
+            """
+            SELECT table_schema || '.' || table_name AS name, array_agg(column_name::text) AS columns
+              FROM information_schema.columns
+             WHERE table_schema = ANY(%s) AND table_name <> %s
+             GROUP BY name
+            """,
+            (list(SERVICES), ALEMBICS_OWN),
+        ).fetchall()
+
+        assert any(each.startswith(problem) for each in unmapped({row["name"]: set(row["columns"]) for row in found}))
+
+
+# Somebody who has left something in every table ------------------------------------------------------
+
+
+@pytest.fixture
+def running(migrated_database: str) -> Iterator[People]:
+    with people(migrated_database) as built:
+        yield built
+
+
+@pytest.fixture
+def others(migrated_database: str) -> Iterator[Services]:
+    with services(migrated_database) as built:
+        yield built
+
+
+@pytest.fixture
+def somebody(running: People, others: Services, migrated_database: str) -> Somebody:
+    """With the marker wherever text can be."""
+    number = next(numbers)
+    marker, address = f"zyxmarker{number}z", f"198.18.7.{number}"
+    email = new_email(f"{marker}-mail")
+    user_id = add_user(
+        migrated_database,
+        email=email,
+        name=f"{marker} name",
+        avatar_url=f"https://{marker}-avatar.example.org",
+        suspension_reason=f"{marker} reason",
+    )
+    known = {"user_id": user_id, "email": email, "address": address}
+    with administrator(migrated_database) as connection:
+        session = connection.execute(
+            f"""
+            INSERT INTO identity.sessions (user_id, expires_at, address, user_agent)
+            VALUES (%(user_id)s, now() + interval '1 day', %(address)s, '{marker} agent') RETURNING id
+            """,
+            known,
+        ).fetchone()
+        sign_up = connection.execute(
+            f"""
+            INSERT INTO identity.sign_ups (email, name, password_hash)
+            VALUES (%(email)s, '{marker} sign-up', 'x') RETURNING id
+            """,
+            known,
+        ).fetchone()
+        assert session is not None
+        assert sign_up is not None
+        known |= {"session_id": session["id"], "sign_up_id": sign_up["id"]}
+        for statement in (
+            """
+            INSERT INTO identity.refresh_tokens (session_id, user_id, token_hash, expires_at)
+            VALUES (%(session_id)s, %(user_id)s, sha256(convert_to(%(email)s, 'UTF8')), now() + interval '1 day')
+            """,
+            """
+            INSERT INTO identity.token_blacklist (jti, user_id, reason, expires_at)
+            VALUES (%(email)s, %(user_id)s, 'logout', now() + interval '1 hour')
+            """,
+            """
+            INSERT INTO identity.one_time_tokens (token_hash, purpose, sign_up_id, expires_at)
+            VALUES (sha256(convert_to(%(email)s, 'UTF8')), 'verify_email', %(sign_up_id)s,
+                    now() + interval '30 minutes')
+            """,
+            """
+            INSERT INTO identity.account_mails (request_id, email, purpose)
+            VALUES (gen_random_uuid(), %(email)s, 'resend')
+            """,
+            "INSERT INTO identity.known_networks (user_id, network) VALUES (%(user_id)s, %(address)s)",
+            """
+            INSERT INTO identity.idempotency_keys (id, fingerprint, outcome)
+            VALUES (sha256(convert_to(%(email)s, 'UTF8')), '', jsonb_build_object('result', jsonb_build_object(
+                   'email', %(email)s::text, 'id', %(user_id)s::bigint)))
+            """,
+        ):
+            connection.execute(statement, known)
+    running.organizers.learn(user_id, f"{marker} name", 1)
+    running.profiles.change(AccountPatch.model_validate({"profile": {"bio": f"{marker} bio"}}), caller(user_id))
+    published = others.published_event(user_id)
+    draft = others.catalog.create(
+        event_in(
+            title=f"{marker} title",
+            description=f"{marker} description",
+            location={"name": f"{marker} place"},
+            tags=[f"{marker}tag"],
+        ),
+        caller(user_id),
+    )
+    others.registrations.learn_events(
+        [EventPlaces.of_event(event.model_dump(mode="json")) for event in (others.catalog.describe(published), draft)]
+    )
+    others.registrations.register(published, caller(user_id))
+    with administrator(migrated_database) as connection:
+        connection.execute(
+            f"""
+            INSERT INTO catalog.idempotency_keys (id, fingerprint, outcome)
+            VALUES (sha256(convert_to(%s, 'UTF8')), '', jsonb_build_object('result', jsonb_build_object(
+                   'organizer', jsonb_build_object('id', %s::bigint, 'name', '{marker} name'))))
+            """,
+            (email, user_id),
+        )
+    return Somebody(user_id, marker, address)
+
+
+def traces(url: str, somebody: Somebody) -> dict[str, list[str]]:
+    """The rows of every table that have the marker or the address, as text."""
+    found: dict[str, list[str]] = {}
+    with administrator(url) as connection:
+        for table in MAP:
+            matching = connection.execute(
+                sql.SQL("SELECT row::text AS text FROM {} AS row WHERE row::text ILIKE ANY(%s)").format(
+                    sql.Identifier(*table.split("."))
+                ),
+                ([f"%{somebody.marker}%", f"%{somebody.address}%"],),
+            ).fetchall()
+            if matching:
+                found[table] = [row["text"] for row in matching]
+    return found
+
+
+def test_the_export_has_every_column_of_every_table(running: People, somebody: Somebody) -> None:
+    export = running.personal_data.export(caller(somebody.id))
+
+    for table, held in MAP.items():
+        schema, name = table.split(".")
+        exported = export.services[schema].get(name) if schema in export.services else None
+        if held.export != EXPORTED:
+            assert exported is None, table
+            continue
+        assert exported, f"{table}: nothing exported, though there is something"
+        assert all(held.personal - held.secret <= row.keys() for row in exported), table
+        assert not any(held.secret & row.keys() for row in exported), table
+
+
+def test_nothing_survives_an_erasure(
+    running: People, others: Services, migrated_database: str, somebody: Somebody
+) -> None:
+    before = traces(migrated_database, somebody)
+    erased = {table for table, held in MAP.items() if held.erasure.startswith(("anonymised", "deleted"))}
+    assert erased - WITHOUT_TEXT <= before.keys(), "the control: the marker was everywhere"
+    assert {"messaging.outbox", "registrations.events", "catalog.events"} <= before.keys()
+
+    running.personal_data.erase(Erasure(password=SecretStr(PASSWORD)), caller(somebody.id), CLIENT)
+    running.organizers.forget(somebody.id, 3)
+    running.attendees.forget(somebody.id)
+    running.records.forget(somebody.id)
+    told = rows(
+        migrated_database,
+        """
+        SELECT DISTINCT ON (aggregate_id) payload FROM messaging.outbox
+         WHERE aggregate_type = 'event' AND actor_id = %s ORDER BY aggregate_id, version DESC
+        """,
+        somebody.id,
+    )
+    others.registrations.learn_events([EventPlaces.of_event(row["payload"]) for row in told])
+
+    assert traces(migrated_database, somebody) == {}
+
+
+def test_what_an_erasure_forgets_to_do_is_found(running: People, migrated_database: str, somebody: Somebody) -> None:
+    """The control: without the other services' part, their traces stay."""
+    running.personal_data.erase(Erasure(password=SecretStr(PASSWORD)), caller(somebody.id), CLIENT)
+
+    left = traces(migrated_database, somebody)
+    running.organizers.forget(somebody.id, 3)
+    running.records.forget(somebody.id)
+
+    assert {"catalog.users", "catalog.events", "catalog.idempotency_keys", "messaging.outbox"} <= left.keys()
+    assert not any(table.startswith("identity.") for table in left)
