@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "appoint": "make an account an administrator",
     "demo": "load the demo data into an empty database",
     "dev": "run the whole platform",
     "import-ics": "publish the events of an iCalendar file through the API",
