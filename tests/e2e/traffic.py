@@ -85,6 +85,9 @@ class Traffic:
                 self.answers[0] += 1
                 self.failures.append(repr(error))
                 continue
+            if answer.status_code == 429:  # too quick for a limit, and comes back when told to
+                self._stopping.wait(float(answer.headers["retry-after"]))
+                continue
             self.answers[answer.status_code] += 1
             if answer.is_success:
                 result: dict[str, Any] = answer.json()

@@ -6,6 +6,7 @@ a no-op function behind the same gateway and workers, and `SELECT 1` on the same
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -23,6 +24,8 @@ from tests.load.samples import Summary
 from tests.support.platform import RunningPlatform
 
 CLIENTS = 4
+# Of each client, to be within the limit on registrations at 170 a second.
+ACCOUNTS = 6
 WORDS = ("jazz", "workshop", "berlin", "python", "night", "yoga", "food", "startup", "run", "gallery")
 
 NOOP, SELECT = "no-op function", "SELECT 1"
@@ -39,14 +42,15 @@ async def bench(run: Run) -> None:
 
 
 class Visitor:
-    """Someone signed in who reads, searches and registers at random, repeatably."""
+    """Reads and searches at random, repeatably, and registers one account after the other."""
 
-    def __init__(self, number: int, client: HttpClient, events: Sequence[int]) -> None:
+    def __init__(self, number: int, client: HttpClient, accounts: Sequence[HttpClient], events: Sequence[int]) -> None:
+        """`client` is signed in as nobody, each of `accounts` as somebody else."""
         self._choice = random.Random(number)
         self._client = client
         self._events = events
-        # Nobody can register for an event twice.
-        self._unregistered = self._choice.sample(events, len(events))
+        # Nobody can register for an event twice, or for more than so many events in a minute.
+        self._unregistered = itertools.cycle([(each, self._choice.sample(events, len(events))) for each in accounts])
 
     async def read(self) -> Answer:
         return await self._client.expect(200, "GET", f"/v1/events/{self._choice.choice(self._events)}")
@@ -55,7 +59,8 @@ class Visitor:
         return await self._client.expect(200, "GET", f"/v1/search/events?q={self._choice.choice(WORDS)}")
 
     async def register(self) -> Answer:
-        return await self._client.expect(201, "POST", f"/v1/events/{self._unregistered.pop()}/registrations")
+        account, events = next(self._unregistered)
+        return await account.expect(201, "POST", f"/v1/events/{events.pop()}/registrations")
 
 
 async def _operations(platform: RunningPlatform, noop: str, stack: AsyncExitStack) -> dict[str, list[Operation]]:
@@ -64,9 +69,11 @@ async def _operations(platform: RunningPlatform, noop: str, stack: AsyncExitStac
     events = [row["id"] for row in rows]
     visitors, idlers, connections = [], [], []
     for number in range(CLIENTS):
-        account = platform.sign_up(f"Client {number}")
-        client = await stack.enter_async_context(HttpClient(platform.endpoints["gateway"], account.headers))
-        visitors.append(Visitor(number, client, events))
+        client, *accounts = [
+            await stack.enter_async_context(HttpClient(platform.endpoints["gateway"], headers))
+            for headers in ({}, *(platform.sign_up(f"Client {number}").headers for _ in range(ACCOUNTS)))
+        ]
+        visitors.append(Visitor(number, client, accounts, events))
         idlers.append(await stack.enter_async_context(HttpClient(noop)))
         connection = await psycopg.AsyncConnection.connect(platform.endpoints["postgres"], autocommit=True)
         connections.append(await stack.enter_async_context(connection))

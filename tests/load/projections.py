@@ -21,6 +21,7 @@ References, sampled just before, are in `tests.load.engines_alone`.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import secrets
 import string
@@ -50,6 +51,7 @@ CHANGES_PER_SECOND = 5.0
 SEARCH_EVERY_SECONDS = 0.01
 SEEN_WITHIN_SECONDS = 30.0
 WARM_UP = 10  # changes that are not counted: they start the functions' environments
+ATTENDEES = 4  # each may register a little more often than once a second
 CLIENTS = 24  # more than are ever waiting at once, unless a change takes several seconds
 
 PUBLISHED, REGISTERED = "events.published", "registrations.created"
@@ -65,7 +67,8 @@ REFERENCES = {
 async def bench(run: Run) -> None:
     samples = 20 if run.quick else 120
     with demo_platform(run) as platform:
-        organizer, attendee = platform.sign_up("Organizer"), platform.sign_up("Attendee")
+        organizer = platform.sign_up("Organizer")
+        attendees = [platform.sign_up("Attendee") for _ in range(ATTENDEES)]
         references = {
             SEARCH: await index_to_hit(platform.endpoints["opensearch"], samples),
             PUSH: await ping_to_pong(platform.endpoints["websocket"], organizer.headers, samples),
@@ -74,7 +77,7 @@ async def bench(run: Run) -> None:
         async with watching(platform, organizer) as arrivals:
             drafts = await _write_drafts(platform, organizer, arrivals, WARM_UP + samples)
             await _publish(platform, organizer, arrivals, drafts)
-            await _register(platform, attendee, arrivals, drafts.starts_at)
+            await _register(platform, attendees, arrivals, drafts.starts_at)
         counted = list(drafts.starts_at)[WARM_UP:]
         run.report.add(_table(arrivals, _rows_written(platform), counted, references))
 
@@ -177,7 +180,7 @@ async def _publish(platform: RunningPlatform, organizer: Account, arrivals: Arri
 
     async with asyncio.TaskGroup() as group:
         searching = group.create_task(_search(platform, arrivals, drafts))
-        await _at_random_moments(platform, organizer, drafts.starts_at, publish)
+        await _at_random_moments(platform, [organizer], drafts.starts_at, publish)
         await arrivals.wait_for(PUBLISHED, drafts.starts_at)
         searching.cancel()
 
@@ -196,18 +199,20 @@ async def _search(platform: RunningPlatform, arrivals: Arrivals, drafts: Drafts)
                     arrivals.see(PUBLISHED, SEARCH, item["id"])
 
 
-async def _register(platform: RunningPlatform, attendee: Account, arrivals: Arrivals, event_ids: Iterable[int]) -> None:
+async def _register(
+    platform: RunningPlatform, attendees: Sequence[Account], arrivals: Arrivals, event_ids: Iterable[int]
+) -> None:
     async def register(client: HttpClient, event_id: int) -> None:
         await client.expect(201, "POST", f"/v1/events/{event_id}/registrations")
         arrivals.answered[REGISTERED, event_id] = time.time()
 
-    await _at_random_moments(platform, attendee, event_ids, register)
+    await _at_random_moments(platform, attendees, event_ids, register)
     await arrivals.wait_for(REGISTERED, event_ids)
 
 
 async def _at_random_moments(
     platform: RunningPlatform,
-    account: Account,
+    accounts: Sequence[Account],
     event_ids: Iterable[int],
     change: Callable[[HttpClient, int], Awaitable[None]],
 ) -> None:
@@ -221,7 +226,7 @@ async def _at_random_moments(
         free.put_nowait(client)
 
     async with AsyncExitStack() as stack:
-        for _ in range(CLIENTS):
+        for _, account in zip(range(CLIENTS), itertools.cycle(accounts), strict=False):
             client = HttpClient(platform.endpoints["gateway"], account.headers)
             free.put_nowait(await stack.enter_async_context(client))
         loop = asyncio.get_running_loop()
