@@ -129,7 +129,6 @@ def test_everyone_sees_what_is_public_and_nothing_else() -> None:
         {"permissions": ["everything"]},
         {"permissions": None},
         {"status": "erased"},
-        {"status": "suspended"},
         {"status": "suspended", "reason": ""},
         {"status": "active", "reason": "because"},
         {"reason": "because"},

@@ -143,7 +143,7 @@ def changed_access(user: AdministeredUser, wanted: AccessChange) -> Administered
         changes["permissions"] = list(wanted.permissions)
     if wanted.changes("status"):
         changes["status"] = wanted.status
-        changes["suspension_reason"] = wanted.reason if wanted.status == "suspended" else None
+        changes["suspension_reason"] = (wanted.reason or None) if wanted.status == "suspended" else None
     return user.model_copy(update=changes)
 
 

@@ -205,14 +205,14 @@ class AccessChange(BaseModel):
     status: Literal["active", "suspended"] = Field(default="active", json_schema_extra=_without_default)
     reason: Annotated[
         str,
-        Field(min_length=1, max_length=500, description="Told to the person; needed for a suspension."),
+        Field(min_length=1, max_length=500, description="Why someone is suspended: told to the person."),
         ONE_LINE,
     ] = Field(default="", json_schema_extra=_without_default)
 
     @model_validator(mode="after")
-    def _has_a_reason(self) -> Self:
-        if ("reason" in self.model_fields_set) != (self.changes("status") and self.status == "suspended"):
-            raise ValueError("a suspension, and nothing else, has a reason")
+    def _has_what_the_reason_is_for(self) -> Self:
+        if self.changes("reason") and not (self.changes("status") and self.status == "suspended"):
+            raise ValueError("only a suspension has a reason")
         return self
 
     def changes(self, *fields: str) -> bool:
