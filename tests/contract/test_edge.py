@@ -74,7 +74,7 @@ def test_a_model_with_rules_about_values_would_be_noticed() -> None:
 
 
 # Of all clients together in a second, at most: what a limit class says of one client says nothing of a thousand.
-MOST_PER_SECOND = {"sign_in": 100, "mail": 20, "search": 500}
+MOST_PER_SECOND = {"sign_in": 100, "mail": 20, "export": 20, "search": 500}
 
 
 def throttles(templates: Templates) -> dict[str, Mapping[str, Any]]:
