@@ -28,6 +28,7 @@ from eventsplatform.identity.account_mails import MAILS_PER_HOUR, AccountMails, 
 from eventsplatform.identity.caller import Caller, Client
 from eventsplatform.identity.model import Credentials, PasswordChange, PasswordReset, Session, SignUp, User
 from eventsplatform.identity.passwords import Argon2Passwords
+from eventsplatform.identity.repository import PostgresIdentity
 from eventsplatform.identity.sessions import hash_token
 from eventsplatform.identity.tokens import AccessTokenVerifier
 from eventsplatform.mail import Mail
@@ -186,6 +187,19 @@ def test_who_signed_up_with_anothers_address_first_gains_nothing(running: Servic
     assert running.revoked.users[user.id] == 2
     with pytest.raises(UnauthenticatedError):
         running.sessions.refresh(intruder.refresh_token, ELSEWHERE)
+
+
+def test_without_the_taking_over_who_signed_up_first_would_share_the_account(
+    running: Services, email: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+    monkeypatch.setattr(PostgresIdentity, "take_over", lambda *_: None)
+    sign_up(running, email, "the password of mallory", "Mallory")
+    running.mailbox.deliver(running.mails)
+    sign_up(running, email)
+    verify(running, token_in(mailed(running)))
+
+    assert sign_in(running, email, "the password of mallory", ELSEWHERE)
 
 
 def test_the_link_of_an_earlier_sign_up_is_of_no_use_once_the_address_is_confirmed(
@@ -476,6 +490,34 @@ def test_a_weak_password_does_not_use_up_the_link(running: Services, email: str)
     assert sign_in(running, email, ANOTHER)
 
 
+def test_the_answer_to_a_new_password_that_was_lost_is_given_again(running: Services, email: str) -> None:
+    open_account(running, email)
+    running.identity.request_password_reset(email)
+    token = token_in(mailed(running))
+    for _ in range(2):
+        named = NamedRequest.of(
+            caller="203.0.113.7", method="POST", path="/v1/auth/password/reset", key=email, content=b"", secret=True
+        )
+        with handling_request(named):
+            running.identity.reset_password(reset(token), HOME)
+
+    assert sign_in(running, email, ANOTHER)
+    assert len(running.mailbox.deliver(running.mails)) == 1
+
+
+def test_a_password_is_the_same_however_it_was_composed_when_its_hash_is_made_anew(
+    migrated_database: str, email: str
+) -> None:
+    composed, decomposed = "caf\u00e9 au lait, s'il vous plait", "cafe\u0301 au lait, s'il vous plait"
+    with services(migrated_database) as before:
+        open_account(before, email, composed)
+
+    with services(migrated_database, passwords=Argon2Passwords(memory_kib=128, passes=2)) as after:
+        assert sign_in(after, email, decomposed)
+        assert sign_in(after, email, composed)
+        assert sign_in(after, email, decomposed)
+
+
 @pytest.mark.parametrize("password", ["пароль из слов", "pass\0word with NUL", "🐎🔋📎 and more words"])
 def test_any_password_that_is_accepted_opens_the_account(running: Services, email: str, password: str) -> None:
     open_account(running, email, password)
@@ -514,6 +556,26 @@ def test_an_unknown_account_costs_what_a_known_one_does(migrated_database: str, 
 
     assert work[0] == work[1]
     assert work[0][0] == 1
+
+
+def test_a_hash_that_is_only_looked_at_where_there_is_one_would_be_noticed(migrated_database: str, email: str) -> None:
+    """The control of the tests that count: what most code does first is told apart."""
+
+    class Hasty(CountingPasswords):
+        def matches(self, encoded: str | None, password: str) -> bool:
+            return encoded is not None and super().matches(encoded, password)
+
+    hasty = Hasty()
+    with services(migrated_database, passwords=hasty) as running:
+        open_account(running, email)
+        work = []
+        for address in (email, f"nobody-{email}"):
+            matched = hasty.matched
+            with pytest.raises(UnauthenticatedError):
+                sign_in(running, address, "not the password")
+            work.append(hasty.matched - matched)
+
+    assert work == [1, 0]
 
 
 # ------------------------------------------------------------------------------------------ accounts

@@ -14,12 +14,12 @@ class Argon2Passwords:
         self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
 
     def hash(self, password: str) -> str:
-        return self._hasher.hash(password)
+        return self._hasher.hash(_normalised(password))
 
     def matches(self, encoded: str | None, password: str) -> bool:
         """An absent hash costs the same time as a present one, so timing does not tell who has an account."""
         try:
-            self._hasher.verify(encoded or self._decoy, unicodedata.normalize("NFC", password))
+            self._hasher.verify(encoded or self._decoy, _normalised(password))
         except (VerificationError, InvalidHashError):
             return False
         return encoded is not None
@@ -31,3 +31,8 @@ class Argon2Passwords:
     @cached_property
     def _decoy(self) -> str:
         return self._hasher.hash("no account has this password")
+
+
+def _normalised(password: str) -> str:
+    """The same characters, typed on another keyboard, are the same password."""
+    return unicodedata.normalize("NFC", password)

@@ -236,14 +236,15 @@ class Identity:
         token_hash = hash_token(reset.token.get_secret_value())
         with self._work.statement() as store:
             found = store.find_reset_account(token_hash, self._clock())
-        if found is None:
-            raise _unusable_token()
-        _check_strength(reset.password, "/password", found.user.email, found.user.name)
-        password_hash = self._passwords.hash(reset.password.get_secret_value())
+        password_hash = ""
+        if found is not None:
+            _check_strength(reset.password, "/password", found.user.email, found.user.name)
+            password_hash = self._passwords.hash(reset.password.get_secret_value())
 
         def change(store: IdentityStore, outbox: Appendable) -> tuple[int, int]:
             now = self._clock()
-            account = store.spend_reset(token_hash, now)
+            # Only here, where a repeat of the request that spent the token is given that one's answer.
+            account = store.spend_reset(token_hash, now) if password_hash else None
             if account is None or account.user.status == "erased":
                 raise _unusable_token()
             user_id = account.user.id
@@ -258,7 +259,8 @@ class Identity:
 
         user_id, generation = self._work.run(tuple[int, int], change)
         self._revocations.end_user(user_id, generation)
-        self._tell_of_change(found.user.email)
+        if found is not None:
+            self._tell_of_change(found.user.email)
 
     def _request_mail(self, purpose: Purpose, email: str) -> None:
         """A repeat of the client's request asks for the same mail again, which is sent once."""
