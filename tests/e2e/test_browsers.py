@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,8 +20,7 @@ SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "tracepa
 
 @pytest.fixture(scope="module")
 def origin(platform: RunningPlatform) -> str:
-    """The web client's, which the stage allows."""
-    return f"http://localhost:{urlsplit(platform.endpoints['gateway']).port}"
+    return platform.web_origin
 
 
 @pytest.fixture(scope="module")

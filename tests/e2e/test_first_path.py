@@ -515,20 +515,20 @@ def test_pages_of_the_configured_origin_may_call_the_api(platform: RunningPlatfo
     preflight = platform.http.options(
         "/v1/events",
         headers={
-            "Origin": "http://localhost:8080",
+            "Origin": platform.web_origin,
             "Access-Control-Request-Method": "POST",
             "Access-Control-Request-Headers": "authorization,content-type,traceparent",
         },
     )
-    read = platform.http.get("/v1/search/events", headers={"Origin": "http://localhost:8080"})
+    read = platform.http.get("/v1/search/events", headers={"Origin": platform.web_origin})
 
     # Then it is told what it may do, and may read answers
     assert preflight.status_code == 200
-    assert preflight.headers["access-control-allow-origin"] == "http://localhost:8080"
+    assert preflight.headers["access-control-allow-origin"] == platform.web_origin
     assert "POST" in preflight.headers["access-control-allow-methods"]
     allowed = preflight.headers["access-control-allow-headers"].lower()
     assert {"authorization", "content-type", "traceparent"} <= set(allowed.split(","))
-    assert read.headers["access-control-allow-origin"] == "http://localhost:8080"
+    assert read.headers["access-control-allow-origin"] == platform.web_origin
 
 
 # ---------------------------------------------------------------------------------- operating it

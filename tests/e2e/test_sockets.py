@@ -21,7 +21,6 @@ from tests.support.platform import PASSWORD, Account, LiveSocket, RunningPlatfor
 from tests.support.polling import eventually
 from tests.support.rotation import current_keys
 
-ORIGIN = "http://localhost:8080"
 # Far less than a minute: only what is told at once is that fast.
 AT_ONCE_SECONDS = 15
 
@@ -81,10 +80,10 @@ def event_id(platform: RunningPlatform, ada: Account) -> int:
 def test_a_ticket_opens_one_connection(platform: RunningPlatform, ada: Account) -> None:
     query = f"?ticket={ticket(platform, ada)}"
 
-    with opened(platform, query, Origin=ORIGIN) as socket:
+    with opened(platform, query, Origin=platform.web_origin) as socket:
         assert is_open(socket)
         assert socket.request("join", room=f"user:{ada.id}")["type"] == "joined"
-    assert refusal(platform, query, Origin=ORIGIN) == 401
+    assert refusal(platform, query, Origin=platform.web_origin) == 401
 
 
 def test_a_ticket_asked_for_again_with_the_same_key_is_the_same(platform: RunningPlatform, ada: Account) -> None:
@@ -124,7 +123,7 @@ def test_pages_of_other_origins_may_not_connect(platform: RunningPlatform, ada: 
     assert refusal(platform, f"?ticket={ticket(platform, ada)}", **evil) == 403
     assert refusal(platform, **ada.headers, **evil) == 403
     assert refusal(platform, f"?ticket={ticket(platform, ada)}", **own) == 101
-    assert refusal(platform, f"?ticket={ticket(platform, ada)}", Origin=ORIGIN) == 101
+    assert refusal(platform, f"?ticket={ticket(platform, ada)}", Origin=platform.web_origin) == 101
 
 
 def test_a_ticket_of_a_session_that_has_ended_opens_nothing(platform: RunningPlatform) -> None:

@@ -19,6 +19,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -132,6 +133,11 @@ class RunningPlatform:
     def http(self) -> httpx.Client:
         """A client of the REST API that waits longer than the gateway lets any request take."""
         return self.used_secrets.watch(httpx.Client(base_url=self.endpoints["gateway"], timeout=32, trust_env=False))
+
+    @property
+    def web_origin(self) -> str:
+        """That of the web client, whose pages may call the API."""
+        return f"http://localhost:{urlsplit(self.endpoints['gateway']).port}"
 
     @property
     def output(self) -> str:
