@@ -27,8 +27,23 @@ KEPT_FOR = {
 
 
 class HousekeepingStore(Protocol):
-    def delete_ended(self, table: str, before: datetime, at_most: int) -> int:
-        """Delete what ended before that moment, at most so many rows; how many they were."""
+    """Each deletes what ended before a moment, at most so many rows, and says how many they were."""
+
+    def delete_one_time_tokens(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_sign_ups(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_account_mails(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_token_blacklist(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_refresh_tokens(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_sessions(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_known_networks(self, before: datetime, at_most: int) -> int: ...
+
+    def delete_idempotency_keys(self, before: datetime, at_most: int) -> int: ...
 
 
 class Housekeeping:
@@ -44,6 +59,19 @@ class Housekeeping:
             batch = BATCH
             while batch == BATCH and has_time():
                 with self._work.statement() as store:
-                    batch = store.delete_ended(table, before, BATCH)
+                    batch = _deletions(store)[table](before, BATCH)
                 deleted[table] += batch
         return deleted
+
+
+def _deletions(store: HousekeepingStore) -> dict[str, Callable[[datetime, int], int]]:
+    return {
+        "one_time_tokens": store.delete_one_time_tokens,
+        "sign_ups": store.delete_sign_ups,
+        "account_mails": store.delete_account_mails,
+        "token_blacklist": store.delete_token_blacklist,
+        "refresh_tokens": store.delete_refresh_tokens,
+        "sessions": store.delete_sessions,
+        "known_networks": store.delete_known_networks,
+        "idempotency_keys": store.delete_idempotency_keys,
+    }
