@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from eventsplatform.gate import wiring
+from eventsplatform.gate.model import LimitClass
 from eventsplatform.gate.policies import READ
 from local.application import RestApi, RestRoute
 from local.openapi import build_openapi, load_function
@@ -73,8 +74,48 @@ def test_a_model_with_rules_about_values_would_be_noticed() -> None:
     assert form_of(schema) != {"type": "object", **schema}
 
 
+# What a bot would use, or what costs much: each has a limit of its own, below that on reading.
+LIMITS = {
+    "POST /v1/auth/register": "mail",
+    "POST /v1/auth/verify/resend": "mail",
+    "POST /v1/auth/password/forgot": "mail",
+    "POST /v1/auth/login": "sign_in",
+    "POST /v1/auth/refresh": "sign_in",
+    "POST /v1/auth/verify": "sign_in",
+    "POST /v1/auth/password/change": "sign_in",
+    "POST /v1/auth/password/reset": "sign_in",
+    "DELETE /v1/users/me": "sign_in",
+    "GET /v1/users/me/export": "export",
+    "GET /v1/search/events": "search",
+    "POST /v1/events/{event_id}/registrations": "registration",
+}
+UNLIMITED = {"GET /health": "it must answer while the engine that keeps the limits does not; API Gateway throttles it"}
+
+
+def limits_of(api: RestApi) -> dict[str, LimitClass | None]:
+    functions = template_application().functions
+    return {
+        f"{route.method} {route.path}": load_function(functions[route.function]).function.limit for route in api.routes
+    }
+
+
+def test_what_is_costly_or_sensitive_has_a_limit_of_its_own(rest_api: RestApi) -> None:
+    found = limits_of(rest_api)
+
+    assert {endpoint for endpoint, limit in found.items() if limit is None} == set(UNLIMITED)
+    assert {endpoint: limit.name for endpoint, limit in found.items() if limit and endpoint in LIMITS} == LIMITS
+    for endpoint, limit in found.items():
+        if limit is not None and "/v1/admin/" in endpoint:
+            assert limit.name == "admin", endpoint
+
+
+def test_no_write_counts_as_reading(rest_api: RestApi) -> None:
+    for endpoint, limit in limits_of(rest_api).items():
+        assert endpoint.startswith("GET ") or (limit is not None and limit.user < READ.user), endpoint
+
+
 # Of all clients together in a second, at most: what a limit class says of one client says nothing of a thousand.
-MOST_PER_SECOND = {"sign_in": 100, "mail": 20, "export": 20, "search": 500}
+MOST_PER_SECOND = {"sign_in": 100, "mail": 20, "export": 20, "search": 500, "none": 20}
 
 
 def throttles(templates: Templates) -> dict[str, Mapping[str, Any]]:
@@ -90,13 +131,14 @@ def spelt(route: RestRoute) -> str:
 
 def test_what_is_costly_is_throttled_for_all_together(rest_api: RestApi, templates: Templates) -> None:
     found = throttles(templates)
-    functions = template_application().functions
+    limits = limits_of(rest_api)
 
     for route in rest_api.routes:
-        limit = load_function(functions[route.function]).function.limit
-        if limit is not None and limit.name in MOST_PER_SECOND:
+        limit = limits[f"{route.method} {route.path}"]
+        most = MOST_PER_SECOND.get(limit.name if limit else "none")
+        if most is not None:
             settings = found.get(spelt(route), found["* /*"])
-            assert settings["ThrottlingRateLimit"] <= MOST_PER_SECOND[limit.name], f"MethodSettings: {spelt(route)}"
+            assert settings["ThrottlingRateLimit"] <= most, f"MethodSettings: {spelt(route)}"
 
 
 def test_every_throttle_is_of_a_route_that_there_is_and_below_the_stages(
