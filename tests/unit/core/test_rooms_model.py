@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eventsplatform.errors import ForbiddenError, InvalidInputError
-from eventsplatform.realtime.model import Joined, Room, pushes_of
+from eventsplatform.realtime.model import History, Joined, Room, pushes_of
 from tests.support.callers import caller
 
 REGISTRATION: dict[str, Any] = {
@@ -90,6 +90,40 @@ def test_everyone_else_is_kept_out(room: str, who: Any) -> None:
         Room.parse(room).check(who, lambda event_id: 7 if event_id == 42 else 0)
 
 
+@pytest.mark.parametrize(
+    ("room", "who"),
+    [
+        ("event:42", caller(7)),
+        ("organizer:42", caller(7)),
+        ("user:8", caller(8)),
+        ("user:8", caller(8, "events:read")),
+        ("admin", caller(1, "admin:access")),
+    ],
+)
+def test_who_may_speak_in_a_room_is_let(room: str, who: Any) -> None:
+    Room.parse(room).check_publisher(who, lambda event_id: 7 if event_id == 42 else 0)
+
+
+@pytest.mark.parametrize(
+    ("room", "who"),
+    [
+        ("event:42", caller(8)),
+        ("event:43", caller(7)),
+        ("organizer:42", caller(8)),
+        ("event:42", caller(7, "events:read", "events:create")),
+        ("organizer:42", caller(7, "events:read", "events:create")),
+        ("event:42", caller(8, role="admin")),
+        ("user:7", caller(8)),
+        ("user:7", caller(8, role="admin")),
+        ("admin", caller(7)),
+    ],
+)
+def test_nobody_else_speaks(room: str, who: Any) -> None:
+    """An administrator has other means: nobody speaks in someone else's name."""
+    with pytest.raises(ForbiddenError):
+        Room.parse(room).check_publisher(who, lambda event_id: 7 if event_id == 42 else 0)
+
+
 def test_the_organiser_is_asked_for_only_where_it_matters() -> None:
     def unavailable(_event_id: int) -> int:
         raise AssertionError("asked")
@@ -149,6 +183,15 @@ def test_what_catches_a_client_up_fits_into_a_websocket_message() -> None:
     assert small.at_most(100_000) is small
     refused = large.at_most(100_000)
     assert (refused.recovered, refused.messages, refused.offset) == (False, [], 300)
+
+
+def test_history_that_does_not_fit_loses_its_oldest_frames() -> None:
+    frames = [{"offset": offset, "data": "x" * 100} for offset in range(1, 11)]
+    history = History(Room("event", 42), "e", 10, frames)
+
+    assert history.at_most(10_000) == history
+    assert [frame["offset"] for frame in history.at_most(400).messages] == [8, 9, 10]
+    assert history.at_most(0).messages == []
 
 
 def test_the_answer_to_a_join_is_a_frame_of_the_protocol() -> None:
