@@ -33,7 +33,11 @@ from tests.support.template_rules.infrastructure import (
     topics_are_declared,
     two_way_routes_can_answer,
 )
-from tests.support.template_rules.permissions import managed_policies_are_known, statements_name_their_resources
+from tests.support.template_rules.permissions import (
+    managed_policies_are_known,
+    permissions_are_needed,
+    statements_name_their_resources,
+)
 from tests.support.template_rules.templates import ROOT, Sources, Templates
 
 PROJECT = Path(__file__).parents[2]
@@ -49,6 +53,7 @@ WITH_ANOTHER_SERVICES_ROLE = {
     "MigrateDatabaseFunction": "operations owns no schema; migrations run as the administrator",
 }
 ON_EVERY_RESOURCE: dict[str, str] = {}
+TOLD_BY_THE_EVENT = {"RotateSigningKeysFunction": "Secrets Manager names the secret in each step of a rotation"}
 MANAGED_POLICIES = {
     "AWSLambdaBasicExecutionRole": "SAM gives it to every function: its own log lines",
     "AWSLambdaVPCAccessExecutionRole": "SAM gives it to functions in a VPC: no interface can be named before it exists",
@@ -68,6 +73,7 @@ RULES: dict[str, Rule] = {
     "order": declarations_have_one_order,
     "directories": each_function_is_one_directory,
     "resources of statements": partial(statements_name_their_resources, excused=ON_EVERY_RESOURCE),
+    "needed permissions": partial(permissions_are_needed, excused=TOLD_BY_THE_EVENT),
     "managed policies": partial(managed_policies_are_known, known=MANAGED_POLICIES),
     "data": data_is_protected,
     "room": templates_have_room,
@@ -210,6 +216,14 @@ HEADERS = "ResponseParameters/Headers"
         ("resources of statements", grant("s3:GetObject", "*"), "PingFunctionRole: allows"),
         ("resources of statements", grant("s3:GetObject", "arn:aws:s3:::*"), "PingFunctionRole: allows"),
         ("resources of statements", grant("s3:*", "arn:aws:s3:::bucket/*"), "PingFunctionRole: allows"),
+        (
+            "needed permissions",
+            put(
+                "PingFunction/Properties/Policies", [{"LambdaInvokePolicy": {"FunctionName": {"Ref": "LoginFunction"}}}]
+            ),
+            "PingFunction: may use LoginFunction",
+        ),
+        ("needed permissions", drop("LoginFunction/Properties/Policies"), "LoginFunction: DATABASE_URL and the right"),
         (
             "managed policies",
             put("PingFunction/Properties/Policies", ["AdministratorAccess"]),

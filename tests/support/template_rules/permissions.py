@@ -1,11 +1,11 @@
-"""Rules for IAM: nothing is allowed on everything without a written reason."""
+"""Rules for IAM: nothing is allowed on everything without a written reason, and nothing that is not needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.support.template_rules.templates import Resource, Templates
+from tests.support.template_rules.templates import Resource, Templates, references
 
 _ROLE = "AWS::IAM::Role"
 _POLICIES = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy")
@@ -34,6 +34,49 @@ def managed_policies_are_known(templates: Templates, *, known: Mapping[str, str]
             if name not in known:
                 yield f"{role.name}: {name} is not a policy with a known reason"
     yield from (f"{name}: no role has this policy any more" for name in known.keys() - used)
+
+
+_CALLABLE = ("AWS::Serverless::Function", "AWS::Serverless::StateMachine", "AWS::SecretsManager::Secret")
+
+# SAM's policy templates, and which of their parameters says what may be used.
+_TARGETS = {
+    "LambdaInvokePolicy": "FunctionName",
+    "StepFunctionsExecutionPolicy": "StateMachineName",
+    "AWSSecretsManagerGetSecretValuePolicy": "SecretArn",
+}
+# The variable that tells of an engine, and the action that is of no use without it.
+_ACTIONS = {
+    "DATABASE_URL": "rds-db:connect",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka-cluster:Connect",
+    "OPENSEARCH_URL": "es:",
+    "MAIL_FROM": "ses:SendEmail",
+    "WEBSOCKET_CALLBACK_URL": "execute-api:ManageConnections",
+}
+
+
+def permissions_are_needed(templates: Templates, *, excused: Mapping[str, str]) -> Iterator[str]:
+    """A function may call only what its environment tells it of, and has what its environment needs."""
+    callable_ones = {resource.logical_id for resource in templates.written(*_CALLABLE)}
+    unneeded = set()
+    for function in templates.written("AWS::Serverless::Function"):
+        variables = function.properties.get("Environment", {}).get("Variables", {})
+        policies = function.properties.get("Policies", [])
+        statements = [statement for policy in policies for statement in policy.get("Statement", [])]
+        targets = [
+            *(policy.get(name, {}).get(parameter) for policy in policies for name, parameter in _TARGETS.items()),
+            *(statement["Resource"] for statement in statements),
+        ]
+        allowed = {name for target in targets for name, _ in references(target)} & callable_ones
+        told = {name for value in variables.values() for name, _ in references(value)}
+        if extra := allowed - told:
+            unneeded.add(function.name)
+            if function.name not in excused:
+                yield f"{function.name}: may use {', '.join(sorted(extra))}, of which its environment does not tell"
+        actions = [action for statement in statements for action in _listed(statement["Action"])]
+        for variable, action in _ACTIONS.items():
+            if any(each.startswith(action) for each in actions) != (variable in variables):
+                yield f"{function.name}: {variable} and the right to {action} come together"
+    yield from (f"{name}: needs no excuse any more" for name in excused.keys() - unneeded)
 
 
 def _statements(resource: Resource) -> Iterator[Mapping[str, Any]]:
