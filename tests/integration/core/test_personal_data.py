@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from eventsplatform.adapters.postgres import Connection, Database
+from eventsplatform.catalog.model import Event, Organizer
 from eventsplatform.catalog.repository import PostgresCatalog
+from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import utc_now
+from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import (
     ConflictError,
     InvalidInputError,
@@ -23,11 +27,12 @@ from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.identity.people import AccessChange, AccountPatch, Erasure
 from eventsplatform.identity.profiles import KnownUser
 from eventsplatform.identity.sign_in_limits import PER_ACCOUNT
+from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.pagination import encode_cursor
 from eventsplatform.personal_data import DELETED_NAME, DELETED_TITLE, PAGE_ROWS
 from eventsplatform.registrations.model import EventPlaces
 from tests.support.callers import caller
-from tests.support.database import Services, administrator, event_in, services
+from tests.support.database import SHARDS, AnyUser, Services, administrator, event_in, services
 from tests.support.people import CLIENT, PASSWORD, People, add_user, new_email, people, rows
 from tests.support.polling import eventually
 
@@ -202,6 +207,57 @@ def test_a_new_name_goes_out_with_each_published_event(
     assert (told["type"], told["version"]) == ("events.updated", 3)
     assert told["payload"]["organizer"] == {"id": ada, "name": "Ada Byron"}
     assert len(messages_about(migrated_database, "event", draft)) == 1
+
+
+class WithoutOrganizersLock(PostgresCatalog):
+    """Locks the event alone when it is to be changed."""
+
+    def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:
+        if for_update:
+            self._connection.execute("SELECT FROM catalog.events WHERE id = %s FOR UPDATE", (event_id,))
+        return super().find_event(event_id)
+
+
+def name_in_search(url: str, running: People, organizer_id: int, store: Callable[[Connection], PostgresCatalog]) -> str:
+    """The name that an event was last told with when its organiser's changed while it was being published."""
+    database = Database(DatabaseSettings(url, "catalog", False))
+    catalog = Catalog(UnitOfWork(database, store, lambda _: None, SHARDS), AnyUser(), utc_now)
+    event_id = catalog.create(event_in(), caller(organizer_id)).id
+    found, learned = threading.Event(), threading.Event()
+    set_status = PostgresCatalog.set_status
+
+    def slowly(self: PostgresCatalog, *arguments: Any) -> Event:
+        found.set()
+        # The new name waits for this transaction, or has come and gone.
+        eventually(lambda: learned.is_set() or waits_for_lock(url), what="a name that waits")
+        event = set_status(self, *arguments)
+        # As the message was made before the name was known.
+        return event.model_copy(update={"organizer": Organizer(id=organizer_id, name=NAME)})
+
+    publishing = threading.Thread(target=lambda: catalog.publish(event_id, caller(organizer_id)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PostgresCatalog, "set_status", slowly)
+        publishing.start()
+        assert found.wait(10)
+        running.organizers.learn(organizer_id, "Ada Byron", 2)
+        learned.set()
+        publishing.join()
+    database.close()
+    name: str = messages_about(url, "event", event_id)[-1]["payload"]["organizer"]["name"]
+    return name
+
+
+def test_a_name_that_changes_while_an_event_is_being_published_reaches_it(
+    running: People, migrated_database: str, ada: int
+) -> None:
+    assert name_in_search(migrated_database, running, ada, PostgresCatalog) == "Ada Byron"
+
+
+def test_without_the_organisers_lock_an_event_keeps_the_former_name(
+    running: People, migrated_database: str, ada: int
+) -> None:
+    """The control."""
+    assert name_in_search(migrated_database, running, ada, WithoutOrganizersLock) == NAME
 
 
 @pytest.mark.parametrize(("name", "version"), [(NAME, 5), ("Late news", 1)])

@@ -18,6 +18,22 @@ _EVENT = """
       JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
 """
 
+# The organiser's row first, as whoever changes the name does: neither waits for the other in a circle, and an event
+# that is being published goes out with the name that is then told, or is among those that go out with the new one.
+_LOCKED_EVENT = """
+    WITH organizer AS MATERIALIZED (
+        SELECT id, name
+          FROM catalog.users
+         WHERE id = (SELECT organizer_id FROM catalog.events WHERE id = %(event_id)s)
+           FOR SHARE
+    )
+    SELECT event.*, organizer.name AS organizer_name
+      FROM organizer
+      JOIN catalog.events AS event ON event.organizer_id = organizer.id
+     WHERE event.id = %(event_id)s
+       FOR UPDATE OF event
+"""
+
 _ADD_EVENT = """
     WITH event AS (
         INSERT INTO catalog.events
@@ -180,8 +196,8 @@ class PostgresCatalog:
         return _event(row)
 
     def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:
-        lock = " FOR UPDATE OF event" if for_update else ""
-        row = self._connection.execute(_EVENT + "WHERE event.id = %s" + lock, (event_id,)).fetchone()
+        query = _LOCKED_EVENT if for_update else _EVENT + "WHERE event.id = %(event_id)s"
+        row = self._connection.execute(query, {"event_id": event_id}).fetchone()
         return _event(row) if row else None
 
     def set_status(self, event_id: int, status: str) -> Event:
