@@ -56,6 +56,16 @@ def test_a_password_typed_on_another_keyboard_is_the_same() -> None:
     assert passwords.matches(passwords.hash(composed), "cafe\u0301 au lait!")
 
 
+def test_passwords_are_hashed_as_owasp_asks() -> None:
+    """Argon2id with 19 MiB, two passes and one lane, and a salt of its own for each."""
+    first, second = (Argon2Passwords().hash("correct horse battery") for _ in range(2))
+
+    assert first.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert first != second
+    assert not Argon2Passwords().is_outdated(first)
+    assert Argon2Passwords(memory_kib=47_104, passes=1).is_outdated(first)
+
+
 def test_the_domain_of_an_address_is_lower_case_and_its_local_part_as_written() -> None:
     assert registration(email="Ada@EXAMPLE.org").email == "Ada@example.org"
 
