@@ -76,7 +76,7 @@ PARAGRAPHS = BeforeValidator(storable)
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
 
 # A name of the IANA time zone database.
-TimeZone = Annotated[str, AfterValidator(_iana_zone)]
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_iana_zone)]
 
 # A whole number, not a string of digits or `true`.
 Count = Annotated[int, Field(strict=True)]

@@ -44,7 +44,8 @@ def _encodable(password: SecretStr) -> SecretStr:
     return password
 
 
-Password = Annotated[SecretStr, AfterValidator(_normalise_password)]
+# As typed it may be longer than it is once composed.
+Password = Annotated[SecretStr, Field(max_length=4 * PASSWORD_MAXIMUM), AfterValidator(_normalise_password)]
 # One that is only compared: whatever a password may be, in bounds.
 TypedPassword = Annotated[SecretStr, Field(max_length=1024), AfterValidator(_encodable)]
 OneTimeToken = Annotated[SecretStr, Field(min_length=1, max_length=200), AfterValidator(_encodable)]
@@ -66,7 +67,7 @@ class Credentials(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    email: EmailStr
+    email: EmailStr = Field(max_length=254)
     password: TypedPassword
 
 
