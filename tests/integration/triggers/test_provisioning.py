@@ -103,6 +103,19 @@ def test_provisioning_again_changes_only_what_the_template_changed(running: Plat
     assert secrets.get_secret_value(SecretId="SigningKey")["VersionId"] == version
 
 
+def test_what_was_rotated_into_a_generated_secret_stays(running: Platform) -> None:
+    """CloudFormation makes such a value once, too."""
+    secrets, before = running.client("secretsmanager"), running.application
+    running.application = replace(before, secrets={"Rotating": Secret("Rotating", generate={"PasswordLength": 40})})
+    running.provision()
+    secrets.put_secret_value(SecretId="Rotating", SecretString="rotated")
+
+    running.provision()
+
+    assert secrets.get_secret_value(SecretId="Rotating")["SecretString"] == "rotated"
+    running.application = before
+
+
 def test_secrets_outlive_the_emulation_and_are_readable_by_their_owner_alone(
     running: Platform, messaging: RunningEngines
 ) -> None:
