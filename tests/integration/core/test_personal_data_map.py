@@ -153,7 +153,7 @@ MAP = {
         personal=columns("subject_id actor_id details"),
         besides=columns("id action subject_type traceparent occurred_at"),
         export=EXPORTED,
-        erasure="kept, as numbers and acts (GDPR art. 17(3)(b) and (e)): it never has names or addresses",
+        erasure="kept, as numbers and acts (GDPR art. 17(3)(b) and (e))",
     ),
     "messaging.erasures": Held(
         besides=columns("user_id erased_at"), erasure="only who is erased is in it", export="nobody is left to ask"
