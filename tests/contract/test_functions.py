@@ -294,7 +294,9 @@ def outcome(event: dict[str, Any], answer: dict[str, Any]) -> str:
         assert answer["error"] is None, result
         return "taken" if result == {"batchItemFailures": []} else f"failed: {result}"
     if answer["error"] is None:
-        return "taken"
+        # An authorizer refuses with a policy that says so, as well as with an error.
+        statements = (result or {}).get("policyDocument", {}).get("Statement", [])
+        return "refused" if any(statement["Effect"] == "Deny" for statement in statements) else "taken"
     assert result["errorType"] in {"Unauthorized", "NotFoundError", "RotationError"}, result
     return "refused"
 
