@@ -237,7 +237,6 @@ async def running(
 def template_overrides(endpoints: Endpoints, host: str, port: int) -> dict[str, object]:
     """What the template's parameters and nested stacks are on this machine."""
     return {
-        "CorsOrigin": f"http://localhost:{port}",
         "NatsUrl": endpoints.nats,
         # Everyone on one machine comes from 127.0.0.1, tests and benchmarks with many clients at once.
         "RateLimitAddressFactor": 20,

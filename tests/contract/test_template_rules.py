@@ -21,6 +21,7 @@ from tests.support.template_rules.functions import (
     functions_connect_as_their_own_service,
     functions_have_an_owner,
     functions_log_to_groups_with_retention,
+    functions_that_send_mail_may,
     timeouts_fit_their_callers,
 )
 from tests.support.template_rules.infrastructure import (
@@ -70,6 +71,7 @@ RULES: dict[str, Rule] = {
     "failures": partial(failures_go_somewhere, excused=WITHOUT_A_FAILURE_DESTINATION),
     "secrets": environments_hold_no_secrets,
     "database roles": partial(functions_connect_as_their_own_service, excused=WITH_ANOTHER_SERVICES_ROLE),
+    "mail": functions_that_send_mail_may,
     "order": declarations_have_one_order,
     "directories": each_function_is_one_directory,
     "resources of statements": partial(statements_name_their_resources, excused=ON_EVERY_RESOURCE),
@@ -144,6 +146,7 @@ def grant(action: str, resource: str) -> Callable[[Sources], None]:
 
 
 DATA, MESSAGING = "stacks/data.yaml", "stacks/messaging.yaml"
+MAIL = "SendAccountMailFunction/Properties"
 VARIABLE = "PingFunction/Properties/Environment/Variables"
 CORS, ANSWERS = "RestApi/Properties/Cors", "RestApi/Properties/GatewayResponses"
 HEADERS = "ResponseParameters/Headers"
@@ -198,6 +201,13 @@ HEADERS = "ResponseParameters/Headers"
             put("LoginFunction/Properties/Policies", []),
             "LoginFunction: connects as identity, and may",
         ),
+        (
+            "mail",
+            grant("ses:SendEmail", "arn:aws:ses:us-east-1:123456789012:identity/example.org"),
+            "PingFunction: may send",
+        ),
+        ("mail", drop(f"{MAIL}/Environment/Variables/MAIL_CONFIGURATION_SET"), "SendAccountMailFunction: may send"),
+        ("mail", put(f"{MAIL}/Policies", []), "SendAccountMailFunction: sends mail, and may send as nobody"),
         ("order", turn_around, "PingFunction: Policies, Environment, LoggingConfig, CodeUri should stand as CodeUri"),
         ("order", put("PingFunction/Properties/Description", "Pong"), "PingFunction: Description has no place"),
         (

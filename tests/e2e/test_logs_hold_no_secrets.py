@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -109,11 +110,14 @@ def test_the_search_reads_what_functions_write(platform: RunningPlatform) -> Non
     account = platform.sign_up()
     assert {PASSWORD, account.email, account.access_token} <= platform.used_secrets.known.keys()
 
-    # When a function logs something, even if it is only the id of its invocation
+    # When a function fails over a secret that somebody sent it, and its runtime logs what it fails with
+    secret = f"swordfish-{time.time_ns()}"
     client = aws_client("lambda", platform.endpoints["aws"])
-    answer = client.invoke(FunctionName="DescribeUserFunction", Payload=b'{"user_id": "x"}')
+    answer = client.invoke(FunctionName="DescribeUserFunction", Payload=json.dumps({"user_id": secret}).encode())
     request_id = answer["ResponseMetadata"]["RequestId"]
 
-    # Then the search would find it, and finds nothing of what is secret
+    # Then the search finds what it logged, and nothing of what is secret
+    log = (platform.state / "logs" / "functions" / "DescribeUserFunction.log").read_text()
+    assert "input_value=<redacted>" in log
     assert any("DescribeUserFunction.log" in leak for leak in leaks(platform.state, {request_id: "marker"}))
-    assert leaks(platform.state, platform.used_secrets.known) == []
+    assert leaks(platform.state, {**platform.used_secrets.known, secret: "password"}) == []

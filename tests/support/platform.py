@@ -19,7 +19,6 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -136,8 +135,8 @@ class RunningPlatform:
 
     @property
     def web_origin(self) -> str:
-        """That of the web client, whose pages may call the API."""
-        return f"http://localhost:{urlsplit(self.endpoints['gateway']).port}"
+        """The one origin whose pages may call the API, as the template has it by default."""
+        return "http://localhost:8080"
 
     @property
     def output(self) -> str:

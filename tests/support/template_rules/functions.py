@@ -128,6 +128,23 @@ def functions_connect_as_their_own_service(templates: Templates, *, excused: Map
     yield from _unneeded(excused, strangers)
 
 
+def functions_that_send_mail_may(templates: Templates) -> Iterator[str]:
+    """`MAIL_FROM` and the right to send go together, and the right is to send as this stage does."""
+    for function in templates.written(SERVERLESS):
+        variables = (function.properties.get("Environment") or {}).get("Variables", {})
+        granted = [
+            statement["Resource"]
+            for policy in function.properties.get("Policies") or ()
+            for statement in policy.get("Statement", ())
+            if any(action.startswith("ses:") for action in statement["Action"])
+        ]
+        sends = {"MAIL_FROM", "MAIL_CONFIGURATION_SET"} <= variables.keys()
+        if sends and granted != [{"Fn::Split": [",", {"Fn::GetAtt": ["Mail", "Outputs.SenderArns"]}]}]:
+            yield f"{function.name}: sends mail, and may send as {granted or 'nobody'}"
+        elif granted and not sends:
+            yield f"{function.name}: may send mail, and does not say from whom or by which configuration set"
+
+
 def _role(value: Any) -> str | None:
     """A role's name, or for one that a nested stack names the `${…}` that a policy would refer to it by."""
     return f"${{{'.'.join(value['Fn::GetAtt'])}}}" if isinstance(value, dict) else value
