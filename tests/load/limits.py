@@ -22,6 +22,7 @@ from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 from redis import Redis
 
+from eventsplatform.adapters.redis import make_client
 from eventsplatform.clock import utc_now
 from eventsplatform.config import RedisSettings
 from eventsplatform.errors import DependencyUnavailableError
@@ -69,7 +70,7 @@ def _valkey(directory: Path) -> Iterator[str]:
 
 def _checks(url: str) -> Mapping[str, Check]:
     settings = RedisSettings(url)
-    client = _client(settings)
+    client = make_client(settings)
     Revocations(client, copy_seconds=3600.0).restore(LiveRevocations)
     store = connect(settings)
     gate = Gate(connect(settings), _Nobody(), utc_now, time.monotonic, _fail_if_limits_fall_open)
@@ -83,17 +84,6 @@ def _checks(url: str) -> Mapping[str, Check]:
         SLIDING_WINDOW: _hit_each_level(SlidingWindowCounterRateLimiter(_storage(client))),
         EMPTY_SCRIPT: lambda _number: client.evalsha(empty, 0) == 1,
     }
-
-
-def _client(settings: RedisSettings) -> Redis:
-    """As `adapters.redis` makes it."""
-    return Redis.from_url(
-        settings.url,
-        decode_responses=True,
-        socket_timeout=settings.timeout_seconds,
-        socket_connect_timeout=settings.timeout_seconds,
-        health_check_interval=30,
-    )
 
 
 def _storage(client: Redis) -> RedisStorage:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from eventsplatform.adapters.redis import make_client
+from eventsplatform.config import RedisSettings
 from local.engines.ports import choose_ports
 from local.engines.valkey import Valkey
 from tests.support.polling import eventually
@@ -25,14 +25,8 @@ class OwnValkey:
         self.url = self._engine.address
 
     def client(self, url: str | None = None) -> redis.Redis:
-        """A client that gives up as soon as the functions' own does."""
-        return redis.Redis.from_url(
-            url or self.url,
-            decode_responses=True,
-            socket_timeout=0.25,
-            socket_connect_timeout=0.25,
-            retry=Retry(NoBackoff(), 1),
-        )
+        """A client as functions have it."""
+        return make_client(RedisSettings(url or self.url))
 
     def start(self) -> None:
         """Empty: it keeps nothing."""

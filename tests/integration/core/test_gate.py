@@ -310,9 +310,9 @@ def test_the_copy_is_no_younger_than_the_moment_before_postgres_was_read(
 ) -> None:
     """What is committed while identity reads may be missing, so that time counts against the copy."""
     world = World(valkey, copy_seconds=2.0)
-    begun = time.monotonic()
 
     def read() -> LiveRevocations:
+        begun = time.monotonic()
         eventually(lambda: time.monotonic() - begun > 0.5)
         return LiveRevocations()
 

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 @cache
 def redis_client() -> Redis:
+    """The execution environment's client."""
+    return make_client(RedisSettings.from_environment())
+
+
+def make_client(settings: RedisSettings) -> Redis:
     """Answers as `str`; one immediate retry of a broken connection, then redis.RedisError."""
     from redis import Redis
     from redis.backoff import ExponentialWithJitterBackoff
     from redis.retry import Retry
 
-    settings = RedisSettings.from_environment()
     return Redis.from_url(
         settings.url,
         decode_responses=True,
