@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from eventsplatform.adapters.postgres import Connection, Database
-from eventsplatform.catalog.model import EventIn
+from eventsplatform.catalog.model import CapacityAnswer, EventIn, KnownEvent
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import Clock
@@ -209,9 +209,16 @@ def _services(database_url: str, shards: int, clock: Clock) -> Iterator[_Service
             return UnitOfWork(database, store, lambda _: None, shards)
 
         identity = work("identity", PostgresIdentity)
-        catalog = Catalog(work("catalog", PostgresCatalog), _Users(UserDirectory(identity)), clock)
+        catalog = Catalog(work("catalog", PostgresCatalog), _Users(UserDirectory(identity)), _NoPlaces(), clock)
         registrations = Registrations(work("registrations", PostgresRegistrations), _Events(catalog), clock)
         yield _Services(AccountOpening(identity, _PASSWORDS, clock), catalog, registrations)
+
+
+class _NoPlaces:
+    """Registrations, whom nobody asks: the demo's events keep their capacities."""
+
+    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 # Units of a currency to the euro, as a rough magnitude: it makes demo prices plausible and is no exchange rate.
 UNITS_PER_EURO = {
-    "AED": 4, "AMD": 450, "ARS": 1500, "AUD": 1.8, "BDT": 140, "BGN": 2, "BRL": 6, "CAD": 1.6, "CHF": 1, "CLP": 1100,
+    "AED": 4, "AMD": 450, "ARS": 1500, "AUD": 1.8, "BDT": 140, "BRL": 6, "CAD": 1.6, "CHF": 1, "CLP": 1100,
     "CNY": 8, "COP": 4500, "CRC": 600, "CZK": 25, "DKK": 7.5, "EGP": 55, "ETB": 160, "EUR": 1, "GBP": 0.9, "GEL": 3,
     "GHS": 13, "HKD": 9, "HUF": 400, "IDR": 19000, "ILS": 4, "INR": 100, "ISK": 145, "JOD": 0.8, "JPY": 170,
     "KES": 150, "KRW": 1600, "KZT": 600, "LKR": 350, "MAD": 11, "MNT": 4100, "MXN": 22, "MYR": 5, "NGN": 1700,

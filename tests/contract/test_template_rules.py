@@ -44,6 +44,7 @@ from tests.support.template_rules.templates import ROOT, Sources, Templates
 PROJECT = Path(__file__).parents[2]
 
 WITHOUT_A_FAILURE_DESTINATION = {
+    "CompleteEventsFunction": "what one run leaves is completed by the next, a minute later",
     "CloseConnectionsFunction": "what one run leaves open, the sweep of the next minute closes",
     "DeleteExpiredFunction": "what one run leaves is deleted by the next",
     "RedactLateRowsFunction": "what one run leaves is found by the next, an hour later",

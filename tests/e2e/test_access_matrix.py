@@ -92,6 +92,10 @@ class World:
         )
         return self.platform.sign_in(account.email)
 
+    @cache  # noqa: B019  there is one world
+    def helper(self) -> Account:
+        return self.platform.sign_up("Helga Helper")
+
     def _change(self, account: Account, **access: Any) -> None:
         path = f"/v1/admin/users/{account.id}"
         answer = self.platform.http.patch(path, headers=self.first_admin().headers, json=access)
@@ -157,6 +161,8 @@ def request_for(endpoint: str) -> Callable[[Builder], Builder]:
 # What is the same for everyone.
 for endpoint in (
     "GET /health",
+    "GET /v1/categories",
+    "GET /v1/events",
     "GET /v1/search/events",
     "GET /v1/auth/sessions",
     "GET /v1/users/me",
@@ -253,9 +259,33 @@ def _(_world: World, _caller: str) -> Request:
 
 
 @request_for("GET /v1/events/{event_id}")
+@request_for("DELETE /v1/events/{event_id}")
 @request_for("POST /v1/events/{event_id}/publish")
+@request_for("POST /v1/events/{event_id}/cancel")
+@request_for("GET /v1/events/{event_id}/team")
 def _(world: World, _caller: str) -> Request:
     return Request(path={"event_id": world.event(published=False)})
+
+
+@request_for("PATCH /v1/events/{event_id}")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"event_id": world.event(published=False)}, body={"title": "A quieter evening"})
+
+
+@request_for("PUT /v1/events/{event_id}/team/{user_id}")
+def _(world: World, _caller: str) -> Request:
+    path = {"event_id": world.event(published=False), "user_id": world.helper().id}
+    return Request(path=path, body={"role": "manager"})
+
+
+@request_for("DELETE /v1/events/{event_id}/team/{user_id}")
+def _(world: World, _caller: str) -> Request:
+    owner, path = world.account("owner"), {"event_id": world.event(published=False), "user_id": world.helper().id}
+    assert owner is not None
+    member = f"/v1/events/{path['event_id']}/team/{path['user_id']}"
+    answer = world.platform.http.put(member, headers=owner.headers, json={"role": "check_in"})
+    assert answer.status_code == 200, answer.text
+    return Request(path=path)
 
 
 @request_for("POST /v1/events/{event_id}/registrations")

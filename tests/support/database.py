@@ -14,9 +14,11 @@ import pytest
 from psycopg.rows import dict_row
 
 from eventsplatform.adapters.postgres import Connection, Database
-from eventsplatform.catalog.model import EventIn
+from eventsplatform.catalog.messages import facts_of
+from eventsplatform.catalog.model import CapacityAnswer, EventIn, KnownEvent
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
+from eventsplatform.catalog.teams import Teams
 from eventsplatform.clock import Clock, utc_now
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.identity.account_mails import AccountMails, MailRequest
@@ -90,6 +92,7 @@ class Services:
     mails: AccountMails
     housekeeping: Housekeeping
     catalog: Catalog
+    teams: Teams
     registrations: Registrations
     poked: list[set[int]]
     mailbox: Mailbox
@@ -153,6 +156,16 @@ class CatalogDirectory:
         return EventPlaces.of_event(self._catalog.describe(event_id).model_dump(mode="json"))
 
 
+class RegistrationsPlaces:
+    """Registrations as the catalog asks it. Made before it, for each of the two asks the other."""
+
+    registrations: Registrations
+
+    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
+        answer = self.registrations.accept_capacity(EventPlaces.of_event(facts_of(event)), capacity)
+        return CapacityAnswer.model_validate(answer.model_dump())
+
+
 @contextmanager
 def services(
     url: str, *, clock: Clock = utc_now, passwords: Passwords = PASSWORDS, attempts: Attempts | None = None
@@ -168,7 +181,10 @@ def services(
         databases.append(Database(DatabaseSettings(url, role, False)))
         return UnitOfWork(databases[-1], store, poked.append, SHARDS)
 
-    catalog = Catalog(work("catalog", PostgresCatalog), AnyUser(), clock)
+    places = RegistrationsPlaces()
+    catalog_work = work("catalog", PostgresCatalog)
+    catalog = Catalog(catalog_work, AnyUser(), places, clock)
+    places.registrations = Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock)
     issuer = AccessTokenIssuer(lambda: KEYS, issuer=ISSUER, audience=AUDIENCE, clock=clock)
     tokens, mailbox, revoked = SessionTokens(lambda: issuer, clock), Mailbox(), RecordedRevocations()
     accounts = work("identity", PostgresIdentity)
@@ -184,7 +200,8 @@ def services(
             mails=AccountMails(accounts, mailbox.sent.append, WEB_URL, clock),
             housekeeping=Housekeeping(work("identity", PostgresHousekeeping), clock),
             catalog=catalog,
-            registrations=Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock),
+            teams=Teams(catalog_work, AnyUser()),
+            registrations=places.registrations,
             poked=poked,
             mailbox=mailbox,
             revoked=revoked,

@@ -1,19 +1,26 @@
-from typing import Any
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from fastapi import Query
 
+from eventsplatform.catalog.model import Event, EventListQuery
 from eventsplatform.catalog.service import Catalog
-from eventsplatform.entrypoints.providers import provide
-from eventsplatform.entrypoints.step import direct
+from eventsplatform.entrypoints.access import anyone
+from eventsplatform.entrypoints.http import HttpFunction
+from eventsplatform.gate.policies import READ
+from eventsplatform.identity.caller import Caller
+from eventsplatform.pagination import Page
+
+function = HttpFunction(access=anyone(), limit=READ)
 
 
-class Question(BaseModel):
-    after_id: int = 0
-    limit: int = Field(default=150, ge=1, le=150)
+@function.get("/v1/events", response_model=Page[Event])
+async def list_events(
+    query: Annotated[EventListQuery, Query()],
+    caller: Caller | None = function.optional_caller(),
+    catalog: Catalog = function.provide(Catalog),
+) -> Page[Event]:
+    """List events by their start: published ones, or with `mine=true` your own and those of your teams."""
+    return catalog.browse(query, caller)
 
 
-@direct(Question)
-def handler(question: Question) -> dict[str, Any]:
-    """A page of the events that are no drafts, by id, for services that rebuild a projection."""
-    events = provide(Catalog).page(question.after_id, question.limit)
-    return {"events": [event.model_dump(mode="json") for event in events]}
+handler = function.handler

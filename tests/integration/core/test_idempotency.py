@@ -28,7 +28,7 @@ from eventsplatform.errors import (
 from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.messaging.model import Appendable
 from eventsplatform.messaging.outbox import UnitOfWork
-from tests.support.database import SHARDS, AnyUser, administrator, caller, event_in
+from tests.support.database import SHARDS, AnyUser, RegistrationsPlaces, administrator, caller, event_in
 from tests.support.tcp_proxy import HOST, Cuts, tcp_proxy
 
 BODY = b'{"title": "A concert"}'
@@ -45,7 +45,7 @@ def catalog(url: str) -> Iterator[tuple[Catalog, UnitOfWork[CatalogStore]]]:
     database = Database(DatabaseSettings(url, "catalog", False))
     work: UnitOfWork[CatalogStore] = UnitOfWork(database, PostgresCatalog, lambda _: None, SHARDS)
     try:
-        yield Catalog(work, AnyUser(), utc_now), work
+        yield Catalog(work, AnyUser(), RegistrationsPlaces(), utc_now), work
     finally:
         database.close()
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from eventsplatform.adapters.postgres import Connection, Database
-from eventsplatform.catalog.model import Event, Organizer
+from eventsplatform.catalog.model import KnownEvent, Organizer
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.clock import utc_now
@@ -32,7 +32,7 @@ from eventsplatform.pagination import encode_cursor
 from eventsplatform.personal_data import DELETED_NAME, DELETED_TITLE, PAGE_ROWS
 from eventsplatform.registrations.model import EventPlaces
 from tests.support.callers import caller
-from tests.support.database import SHARDS, AnyUser, Services, administrator, event_in, services
+from tests.support.database import SHARDS, AnyUser, RegistrationsPlaces, Services, administrator, event_in, services
 from tests.support.people import CLIENT, PASSWORD, People, add_user, new_email, people, rows
 from tests.support.polling import eventually
 
@@ -212,7 +212,7 @@ def test_a_new_name_goes_out_with_each_published_event(
 class WithoutOrganizersLock(PostgresCatalog):
     """Locks the event alone when it is to be changed."""
 
-    def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:
+    def find_event(self, event_id: int, *, for_update: bool = False) -> KnownEvent | None:
         if for_update:
             self._connection.execute("SELECT FROM catalog.events WHERE id = %s FOR UPDATE", (event_id,))
         return super().find_event(event_id)
@@ -221,12 +221,12 @@ class WithoutOrganizersLock(PostgresCatalog):
 def name_in_search(url: str, running: People, organizer_id: int, store: Callable[[Connection], PostgresCatalog]) -> str:
     """The name that an event was last told with when its organiser's changed while it was being published."""
     database = Database(DatabaseSettings(url, "catalog", False))
-    catalog = Catalog(UnitOfWork(database, store, lambda _: None, SHARDS), AnyUser(), utc_now)
+    catalog = Catalog(UnitOfWork(database, store, lambda _: None, SHARDS), AnyUser(), RegistrationsPlaces(), utc_now)
     event_id = catalog.create(event_in(), caller(organizer_id)).id
     found, learned = threading.Event(), threading.Event()
     set_status = PostgresCatalog.set_status
 
-    def slowly(self: PostgresCatalog, *arguments: Any) -> Event:
+    def slowly(self: PostgresCatalog, *arguments: Any) -> KnownEvent:
         found.set()
         # The new name waits for this transaction, or has come and gone.
         eventually(lambda: learned.is_set() or waits_for_lock(url), what="a name that waits")
@@ -258,6 +258,20 @@ def test_without_the_organisers_lock_an_event_keeps_the_former_name(
 ) -> None:
     """The control."""
     assert name_in_search(migrated_database, running, ada, WithoutOrganizersLock) == NAME
+
+
+def test_an_erased_helper_leaves_every_team_and_everyone_is_told(
+    running: People, others: Services, migrated_database: str, ada: int
+) -> None:
+    owner = caller(add_user(migrated_database))
+    event_id = others.published_event(owner.user_id)
+    others.teams.put(event_id, ada, "manager", owner)
+
+    running.organizers.forget(ada, 9)
+
+    assert others.catalog.describe(event_id).team == []
+    last = messages_about(migrated_database, "event", event_id)[-1]
+    assert (last["type"], last["version"], last["payload"]["team"]) == ("events.updated", 4, [])
 
 
 @pytest.mark.parametrize(("name", "version"), [(NAME, 5), ("Late news", 1)])

@@ -68,7 +68,8 @@ def test_events_have_the_coordinates_time_zone_and_currency_of_a_real_city(plan:
         row = cities[str(planned.city.geoname_id)]
         assert (event.location.lat, event.location.lon) == (row["latitude"], row["longitude"])
         assert event.timezone == row["timezone"]
-        assert event.price.currency == countries[row["countrycode"]]["currencycode"]
+        # GeoNames' table does not know yet that Bulgaria has the euro.
+        assert event.price.currency == countries[row["countrycode"]]["currencycode"].replace("BGN", "EUR")
         assert row["name"] in event.location.name
 
 

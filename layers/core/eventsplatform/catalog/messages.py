@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from eventsplatform.catalog.model import Event, Location
+from eventsplatform.catalog.model import KnownEvent, Location
 from eventsplatform.messaging.model import Change
 from eventsplatform.personal_data import DELETED_TITLE
 
 Happening = Literal["created", "updated", "published", "cancelled", "completed", "deleted"]
 
+# Counts are registrations' to tell, and local times follow from what is told.
+_NOT_TOLD = {"registered", "waitlisted", "available", "starts_at_local", "ends_at_local"}
 
-def event_changed(event: Event, what: Happening, actor_id: int) -> Change:
+
+def facts_of(event: KnownEvent) -> dict[str, Any]:
+    """What is told of an event, and all that the event store knows of it."""
+    return event.model_dump(mode="json", exclude=_NOT_TOLD)
+
+
+def event_changed(event: KnownEvent, what: Happening, actor_id: int | None) -> Change:
     return Change(
         aggregate_type="event",
         aggregate_id=event.id,
         version=event.version,
         type=f"events.{what}",
         key=str(event.id),
-        data=event.model_dump(mode="json", exclude={"registered", "waitlisted", "available"}),
+        data=facts_of(event),
         actor_id=actor_id,
     )
 
 
-def draft_erased(draft: Event, actor_id: int) -> Change:
+def draft_deleted(draft: KnownEvent, actor_id: int) -> Change:
+    """The draft as it last was, under the version that ends it."""
+    return event_changed(draft.model_copy(update={"version": draft.version + 1}), "deleted", actor_id)
+
+
+def draft_erased(draft: KnownEvent, actor_id: int) -> Change:
     """A draft that went with its organiser: nothing of what they wrote is told any more."""
     emptied = draft.model_copy(
-        update={
-            "version": draft.version + 1,
-            "title": DELETED_TITLE,
-            "description": "",
-            "location": Location(name=DELETED_TITLE),
-            "tags": [],
-        }
+        update={"title": DELETED_TITLE, "description": "", "location": Location(name=DELETED_TITLE), "tags": []}
     )
-    return event_changed(emptied, "deleted", actor_id)
+    return draft_deleted(emptied, actor_id)

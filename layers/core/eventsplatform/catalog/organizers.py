@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from eventsplatform.catalog import messages
-from eventsplatform.catalog.model import Event
+from eventsplatform.catalog.model import KnownEvent
 from eventsplatform.clock import Clock
 from eventsplatform.messaging.model import Work
 from eventsplatform.personal_data import DELETED_NAME, HeldRows, read_held
@@ -20,21 +20,26 @@ class OrganizerStore(Protocol):
     def erase_user(self, user_id: int, name: str, version: int) -> bool:
         """The same for an erased user, who gets no event any more; whether there was anything to do."""
 
-    def renew_published(self, organizer_id: int) -> list[Event]:
+    def renew_published(self, organizer_id: int) -> list[KnownEvent]:
         """The organiser's published events, with their next versions."""
 
-    def delete_drafts(self, organizer_id: int) -> list[Event]:
+    def delete_drafts(self, organizer_id: int) -> list[KnownEvent]:
         """The organiser's drafts as they last were."""
 
-    def cancel_upcoming(self, organizer_id: int, now: datetime) -> list[Event]:
+    def cancel_upcoming(self, organizer_id: int, now: datetime) -> list[KnownEvent]:
         """The organiser's published events that have not started, cancelled."""
 
-    def renew_past(self, organizer_id: int, now: datetime) -> list[Event]:
+    def renew_past(self, organizer_id: int, now: datetime) -> list[KnownEvent]:
         """All others but drafts, with their next versions."""
+
+    def leave_teams(self, user_id: int) -> list[KnownEvent]:
+        """The events that the user helped with, without them and with their next versions."""
 
     def held_users(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
     def held_events(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
+
+    def held_memberships(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
 
 class Organizers:
@@ -59,6 +64,8 @@ class Organizers:
             if not store.erase_user(user_id, DELETED_NAME, version):
                 return
             now = self._clock()
+            for event in store.leave_teams(user_id):
+                outbox.append(messages.event_changed(event, "updated", user_id))
             for draft in store.delete_drafts(user_id):
                 outbox.append(messages.draft_erased(draft, user_id))
             for event in store.renew_past(user_id, now):
@@ -72,6 +79,7 @@ class Organizers:
                 {
                     "users": lambda after_id, limit: store.held_users(user_id, after_id, limit),
                     "events": lambda after_id, limit: store.held_events(user_id, after_id, limit),
+                    "team_members": lambda after_id, limit: store.held_memberships(user_id, after_id, limit),
                 },
                 after,
             )

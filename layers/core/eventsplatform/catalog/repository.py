@@ -9,29 +9,52 @@ from typing import Any
 from psycopg.errors import ForeignKeyViolation, NotNullViolation
 
 from eventsplatform.adapters.postgres import Connection, Row
-from eventsplatform.catalog.model import Event, EventIn, Location, Organizer, Price, ToldRegistration
+from eventsplatform.catalog.model import (
+    Event,
+    EventIn,
+    EventListQuery,
+    KnownEvent,
+    Location,
+    Membership,
+    Organizer,
+    Price,
+    TeamRole,
+    ToldRegistration,
+)
 from eventsplatform.catalog.service import UnknownCategoryError, UnknownOrganizerError
 
-_EVENT = """
-    SELECT event.*, organizer.name AS organizer_name
-      FROM catalog.events AS event
+# Of rows that stand in a query's own `event`: read, added or changed.
+_SHOWN = """
+    SELECT event.*, organizer.name AS organizer_name, team.members AS team
+      FROM event
       JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+      LEFT JOIN LATERAL (
+               SELECT jsonb_agg(jsonb_build_object('user_id', user_id, 'role', role) ORDER BY user_id) AS members
+                 FROM catalog.team_members
+                WHERE event_id = event.id
+           ) AS team ON true
+     ORDER BY event.id
 """
 
 # The organiser's row first, as whoever changes the name does: neither waits for the other in a circle, and an event
 # that is being published goes out with the name that is then told, or is among those that go out with the new one.
 _LOCKED_EVENT = """
-    WITH organizer AS MATERIALIZED (
-        SELECT id, name
+    WITH locked AS MATERIALIZED (
+        SELECT id
           FROM catalog.users
          WHERE id = (SELECT organizer_id FROM catalog.events WHERE id = %(event_id)s)
            FOR SHARE
+    ), event AS MATERIALIZED (
+        SELECT event.*
+          FROM locked
+          JOIN catalog.events AS event ON event.organizer_id = locked.id
+         WHERE event.id = %(event_id)s
+           FOR UPDATE OF event
     )
-    SELECT event.*, organizer.name AS organizer_name
-      FROM organizer
-      JOIN catalog.events AS event ON event.organizer_id = organizer.id
-     WHERE event.id = %(event_id)s
-       FOR UPDATE OF event
+"""
+
+_READ_EVENT = """
+    WITH event AS (SELECT * FROM catalog.events WHERE id = %(event_id)s)
 """
 
 _ADD_EVENT = """
@@ -44,10 +67,16 @@ _ADD_EVENT = """
                 (SELECT id FROM catalog.users WHERE id = %(organizer_id)s AND NOT erased FOR SHARE))
         RETURNING *
     )
+"""
+
+_LISTED = """
     SELECT event.*, organizer.name AS organizer_name
-      FROM event
+      FROM catalog.events AS event
       JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
 """
+_IN_PERIOD = " (event.starts_at, event.id) > (%(after)s, %(after_id)s) AND event.starts_at <= %(until)s"
+_IN_ORDER = " ORDER BY event.starts_at, event.id LIMIT %(limit)s"
+_OF_STATUS = " AND event.status = %(status)s"
 
 
 class PostgresCatalog:
@@ -91,23 +120,20 @@ class PostgresCatalog:
         )
         return row is not None
 
-    def delete_drafts(self, organizer_id: int) -> list[Event]:
+    def delete_drafts(self, organizer_id: int) -> list[KnownEvent]:
         rows = self._connection.execute(
             """
             WITH event AS (
                 DELETE FROM catalog.events WHERE organizer_id = %s AND status = 'draft'
                 RETURNING *
             )
-            SELECT event.*, organizer.name AS organizer_name
-              FROM event
-              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
-             ORDER BY event.id
-            """,
+            """
+            + _SHOWN,
             (organizer_id,),
         ).fetchall()
-        return [_event(row) for row in rows]
+        return [_known_event(row) for row in rows]
 
-    def renew_published(self, organizer_id: int) -> list[Event]:
+    def renew_published(self, organizer_id: int) -> list[KnownEvent]:
         rows = self._connection.execute(
             """
             WITH event AS (
@@ -115,16 +141,13 @@ class PostgresCatalog:
                  WHERE organizer_id = %s AND status = 'published'
                 RETURNING *
             )
-            SELECT event.*, organizer.name AS organizer_name
-              FROM event
-              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
-             ORDER BY event.id
-            """,
+            """
+            + _SHOWN,
             (organizer_id,),
         ).fetchall()
-        return [_event(row) for row in rows]
+        return [_known_event(row) for row in rows]
 
-    def renew_past(self, organizer_id: int, now: datetime) -> list[Event]:
+    def renew_past(self, organizer_id: int, now: datetime) -> list[KnownEvent]:
         rows = self._connection.execute(
             """
             WITH event AS (
@@ -132,16 +155,13 @@ class PostgresCatalog:
                  WHERE organizer_id = %s AND status <> 'draft' AND NOT (status = 'published' AND starts_at > %s)
                 RETURNING *
             )
-            SELECT event.*, organizer.name AS organizer_name
-              FROM event
-              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
-             ORDER BY event.id
-            """,
+            """
+            + _SHOWN,
             (organizer_id, now),
         ).fetchall()
-        return [_event(row) for row in rows]
+        return [_known_event(row) for row in rows]
 
-    def cancel_upcoming(self, organizer_id: int, now: datetime) -> list[Event]:
+    def cancel_upcoming(self, organizer_id: int, now: datetime) -> list[KnownEvent]:
         rows = self._connection.execute(
             """
             WITH event AS (
@@ -149,14 +169,11 @@ class PostgresCatalog:
                  WHERE organizer_id = %s AND status = 'published' AND starts_at > %s
                 RETURNING *
             )
-            SELECT event.*, organizer.name AS organizer_name
-              FROM event
-              JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
-             ORDER BY event.id
-            """,
+            """
+            + _SHOWN,
             (organizer_id, now),
         ).fetchall()
-        return [_event(row) for row in rows]
+        return [_known_event(row) for row in rows]
 
     def held_users(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
         rows = self._connection.execute(
@@ -183,9 +200,23 @@ class PostgresCatalog:
         ).fetchall()
         return [row["row"] for row in rows]
 
-    def add_event(self, event: EventIn, organizer_id: int) -> Event:
+    def held_memberships(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
+            """
+            SELECT to_jsonb(held) || jsonb_build_object('id', event_id) AS row
+              FROM catalog.team_members AS held
+             WHERE user_id = %s AND event_id > %s
+             ORDER BY event_id
+             LIMIT %s
+            """,
+            (user_id, after_id, limit),
+        ).fetchall()
+        return [row["row"] for row in rows]
+
+    def add_event(self, event: EventIn, organizer_id: int) -> KnownEvent:
+        values = {**_values(event), "organizer_id": organizer_id}
         try:
-            row = self._connection.execute(_ADD_EVENT, _values(event, organizer_id)).fetchone()
+            row = self._connection.execute(_ADD_EVENT + _SHOWN, values).fetchone()
         except ForeignKeyViolation as error:
             raise UnknownCategoryError from error
         except NotNullViolation as error:
@@ -193,21 +224,164 @@ class PostgresCatalog:
             # an erasure sees this event.
             raise UnknownOrganizerError from error
         assert row is not None
-        return _event(row)
+        return _known_event(row)
 
-    def find_event(self, event_id: int, *, for_update: bool = False) -> Event | None:
-        query = _LOCKED_EVENT if for_update else _EVENT + "WHERE event.id = %(event_id)s"
-        row = self._connection.execute(query, {"event_id": event_id}).fetchone()
-        return _event(row) if row else None
+    def find_event(self, event_id: int, *, for_update: bool = False) -> KnownEvent | None:
+        query = _LOCKED_EVENT if for_update else _READ_EVENT
+        row = self._connection.execute(query + _SHOWN, {"event_id": event_id}).fetchone()
+        return _known_event(row) if row else None
 
-    def set_status(self, event_id: int, status: str) -> Event:
-        self._connection.execute(
-            "UPDATE catalog.events SET status = %s, version = version + 1, updated_at = now() WHERE id = %s",
-            (status, event_id),
+    def list_events(self, query: EventListQuery, after: tuple[datetime, int], until: datetime) -> list[Event]:
+        rows = self._connection.execute(
+            _LISTED
+            + " WHERE"
+            + _IN_PERIOD
+            + _OF_STATUS
+            + (" AND event.organizer_id = %(organizer)s" if query.organizer is not None else "")
+            + (" AND event.category = %(category)s" if query.category is not None else "")
+            + _IN_ORDER,
+            _list_values(query, after, until),
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def list_own(
+        self, user_id: int, query: EventListQuery, after: tuple[datetime, int], until: datetime
+    ) -> list[Event]:
+        # Each side reads no more than a page of its index.
+        filters = (_OF_STATUS if query.status is not None else "") + (
+            " AND event.category = %(category)s" if query.category is not None else ""
         )
-        event = self.find_event(event_id)
-        assert event is not None
-        return event
+        rows = self._connection.execute(
+            "("
+            + _LISTED
+            + " WHERE event.organizer_id = %(user_id)s AND"
+            + _IN_PERIOD
+            + filters
+            + _IN_ORDER
+            + ") UNION ALL ("
+            + _LISTED
+            + " JOIN catalog.team_members AS member ON member.event_id = event.id"
+            + " WHERE member.user_id = %(user_id)s AND"
+            + _IN_PERIOD
+            + filters
+            + _IN_ORDER
+            + ") ORDER BY starts_at, id LIMIT %(limit)s",
+            {**_list_values(query, after, until), "user_id": user_id},
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def change_event(self, event_id: int, wanted: EventIn) -> KnownEvent:
+        try:
+            row = self._connection.execute(
+                """
+                WITH event AS (
+                    UPDATE catalog.events
+                       SET title = %(title)s, description = %(description)s, starts_at = %(starts_at)s,
+                           ends_at = %(ends_at)s, timezone = %(timezone)s, location_name = %(place)s,
+                           latitude = %(lat)s, longitude = %(lon)s, capacity = %(capacity)s, category = %(category)s,
+                           tags = %(tags)s, price_amount = %(amount)s, price_currency = %(currency)s,
+                           version = version + 1, updated_at = now()
+                     WHERE id = %(event_id)s
+                    RETURNING *
+                )
+                """
+                + _SHOWN,
+                {**_values(wanted), "event_id": event_id},
+            ).fetchone()
+        except ForeignKeyViolation as error:
+            raise UnknownCategoryError from error
+        assert row is not None
+        return _known_event(row)
+
+    def set_status(self, event_id: int, status: str, *, reason: str | None = None) -> KnownEvent:
+        row = self._connection.execute(
+            """
+            WITH event AS (
+                UPDATE catalog.events
+                   SET status = %s, cancellation_reason = %s, version = version + 1, updated_at = now()
+                 WHERE id = %s
+                RETURNING *
+            )
+            """
+            + _SHOWN,
+            (status, reason, event_id),
+        ).fetchone()
+        assert row is not None
+        return _known_event(row)
+
+    def renew(self, event_ids: Sequence[int]) -> list[KnownEvent]:
+        rows = self._connection.execute(
+            """
+            WITH event AS (
+                UPDATE catalog.events SET version = version + 1, updated_at = now()
+                 WHERE id = ANY(%s)
+                RETURNING *
+            )
+            """
+            + _SHOWN,
+            (list(event_ids),),
+        ).fetchall()
+        return [_known_event(row) for row in rows]
+
+    def complete_ended(self, now: datetime, limit: int) -> list[KnownEvent]:
+        rows = self._connection.execute(
+            """
+            WITH ended AS (
+                SELECT event.id
+                  FROM catalog.events AS event
+                  JOIN catalog.users AS organizer ON organizer.id = event.organizer_id
+                 WHERE event.status = 'published' AND event.ends_at <= %s
+                 ORDER BY event.ends_at, event.id
+                 LIMIT %s
+                   FOR UPDATE OF event SKIP LOCKED
+                   FOR SHARE OF organizer SKIP LOCKED
+            ), event AS (
+                UPDATE catalog.events AS event
+                   SET status = 'completed', version = event.version + 1, updated_at = now()
+                  FROM ended
+                 WHERE event.id = ended.id
+                RETURNING event.*
+            )
+            """
+            + _SHOWN,
+            (now, limit),
+        ).fetchall()
+        return [_known_event(row) for row in rows]
+
+    def delete_event(self, event_id: int) -> None:
+        self._connection.execute("DELETE FROM catalog.events WHERE id = %s", (event_id,))
+
+    def put_member(self, event_id: int, user_id: int, role: TeamRole) -> bool:
+        row = self._connection.execute(
+            """
+            INSERT INTO catalog.team_members (event_id, user_id, role)
+            SELECT %s, id, %s
+              FROM catalog.users
+             WHERE id = %s AND NOT erased
+               FOR SHARE
+            ON CONFLICT (event_id, user_id) DO UPDATE SET role = excluded.role
+            RETURNING user_id
+            """,
+            (event_id, role, user_id),
+        ).fetchone()
+        return row is not None
+
+    def remove_member(self, event_id: int, user_id: int) -> None:
+        self._connection.execute(
+            "DELETE FROM catalog.team_members WHERE event_id = %s AND user_id = %s", (event_id, user_id)
+        )
+
+    def leave_teams(self, user_id: int) -> list[KnownEvent]:
+        rows = self._connection.execute(
+            "DELETE FROM catalog.team_members WHERE user_id = %s RETURNING event_id", (user_id,)
+        ).fetchall()
+        return self.renew([row["event_id"] for row in rows]) if rows else []
+
+    def find_users(self, user_ids: Sequence[int]) -> dict[int, Organizer]:
+        rows = self._connection.execute(
+            "SELECT id, name FROM catalog.users WHERE id = ANY(%s)", (list(user_ids),)
+        ).fetchall()
+        return {row["id"]: Organizer(id=row["id"], name=row["name"]) for row in rows}
 
     def put_counts(self, told: Sequence[ToldRegistration]) -> None:
         self._connection.execute(
@@ -226,15 +400,34 @@ class PostgresCatalog:
             ),
         )
 
-    def page_of_published(self, after_id: int, limit: int) -> list[Event]:
+    def page_of_published(self, after_id: int, limit: int) -> list[KnownEvent]:
         """Published events by id, for rebuilding what is projected from them."""
         rows = self._connection.execute(
-            _EVENT + "WHERE event.status <> 'draft' AND event.id > %s ORDER BY event.id LIMIT %s", (after_id, limit)
+            """
+            WITH event AS (
+                SELECT * FROM catalog.events WHERE status <> 'draft' AND id > %s ORDER BY id LIMIT %s
+            )
+            """
+            + _SHOWN,
+            (after_id, limit),
         ).fetchall()
-        return [_event(row) for row in rows]
+        return [_known_event(row) for row in rows]
 
 
-def _values(event: EventIn, organizer_id: int) -> dict[str, Any]:
+def _list_values(query: EventListQuery, after: tuple[datetime, int], until: datetime) -> dict[str, Any]:
+    """One row more than the page tells whether there is a next."""
+    return {
+        "status": query.status or "published",
+        "organizer": query.organizer,
+        "category": query.category,
+        "after": after[0],
+        "after_id": after[1],
+        "until": until,
+        "limit": query.limit + 1,
+    }
+
+
+def _values(event: EventIn) -> dict[str, Any]:
     return {
         "title": event.title,
         "description": event.description,
@@ -249,29 +442,38 @@ def _values(event: EventIn, organizer_id: int) -> dict[str, Any]:
         "tags": event.tags,
         "amount": event.price.amount,
         "currency": event.price.currency,
-        "organizer_id": organizer_id,
     }
 
 
 def _event(row: Row) -> Event:
-    return Event(
-        id=row["id"],
-        title=row["title"],
-        description=row["description"],
-        starts_at=row["starts_at"],
-        ends_at=row["ends_at"],
-        timezone=row["timezone"],
-        location=Location.model_construct(name=row["location_name"], lat=row["latitude"], lon=row["longitude"]),
-        capacity=row["capacity"],
-        category=row["category"],
-        tags=row["tags"],
-        price=Price.model_construct(amount=row["price_amount"], currency=row["price_currency"]),
-        status=row["status"],
-        organizer=Organizer(id=row["organizer_id"], name=row["organizer_name"]),
-        registered=row["registered"],
-        waitlisted=row["waitlisted"],
-        available=max(0, row["capacity"] - row["registered"]),
-        version=row["version"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
+    return Event(**_fields(row))
+
+
+def _known_event(row: Row) -> KnownEvent:
+    team = [Membership.model_construct(**member) for member in row["team"] or ()]
+    return KnownEvent(**_fields(row), team=team)
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "title": row["title"],
+        "description": row["description"],
+        "starts_at": row["starts_at"],
+        "ends_at": row["ends_at"],
+        "timezone": row["timezone"],
+        "location": Location.model_construct(name=row["location_name"], lat=row["latitude"], lon=row["longitude"]),
+        "capacity": row["capacity"],
+        "category": row["category"],
+        "tags": row["tags"],
+        "price": Price.model_construct(amount=row["price_amount"], currency=row["price_currency"]),
+        "status": row["status"],
+        "cancellation_reason": row["cancellation_reason"],
+        "organizer": Organizer(id=row["organizer_id"], name=row["organizer_name"]),
+        "registered": row["registered"],
+        "waitlisted": row["waitlisted"],
+        "available": max(0, row["capacity"] - row["registered"]),
+        "version": row["version"],
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }

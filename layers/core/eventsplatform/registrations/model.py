@@ -56,3 +56,10 @@ class EventPlaces(BaseModel):
             capacity=event["capacity"],
             version=event["version"],
         )
+
+
+class CapacityAnswer(BaseModel):
+    """How many places of an event are taken, and whether no more than a lower capacity are given out from now on."""
+
+    accepted: bool
+    taken: int

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 
 from eventsplatform.adapters.postgres import Connection
-from eventsplatform.registrations.model import EventPlaces, Registration
+from eventsplatform.registrations.model import CapacityAnswer, EventPlaces, Registration
 from eventsplatform.registrations.service import AlreadyRegisteredError, ErasedAttendeeError
 
 _PLACES = "SELECT * FROM registrations.events WHERE event_id = %s"
@@ -40,6 +40,22 @@ class PostgresRegistrations:
             """,
             [each.model_dump() for each in places],
         )
+
+    def lower_capacity(self, event_id: int, version: int, capacity: int) -> CapacityAnswer:
+        # The row is locked by whoever takes a place, so nobody takes one between the comparison and the commit.
+        lowered = self._connection.execute(
+            """
+            UPDATE registrations.events SET capacity = %s
+             WHERE event_id = %s AND version = %s AND registered <= %s
+            RETURNING registered
+            """,
+            (capacity, event_id, version, capacity),
+        ).fetchone()
+        if lowered is not None:
+            return CapacityAnswer(accepted=True, taken=lowered["registered"])
+        places = self.find_places(event_id)
+        assert places is not None
+        return CapacityAnswer(accepted=False, taken=places.registered)
 
     def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
         free = places.available > 0 and places.waitlisted == 0

@@ -10,7 +10,7 @@ from eventsplatform.errors import ConflictError, NotFoundError, UnauthenticatedE
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.model import Appendable, Work
 from eventsplatform.registrations import messages
-from eventsplatform.registrations.model import EventPlaces, Registration
+from eventsplatform.registrations.model import CapacityAnswer, EventPlaces, Registration
 
 
 class AlreadyRegisteredError(Exception):
@@ -31,6 +31,9 @@ class RegistrationStore(Protocol):
 
     def put_places(self, places: Sequence[EventPlaces]) -> None:
         """Keep the catalog's side of each projection, in order, unless a later version is already there."""
+
+    def lower_capacity(self, event_id: int, version: int, capacity: int) -> CapacityAnswer:
+        """Give out no more than `capacity` places of this version of the event, if no more are taken."""
 
     def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
         """A registration in a free place or in line, and the counts after it.
@@ -72,6 +75,17 @@ class Registrations:
         """Project events, told by the catalog."""
         with self._work.statement() as store:
             store.put_places(places)
+
+    def accept_capacity(self, places: EventPlaces, capacity: int) -> CapacityAnswer:
+        """Decide whether an event may have fewer places: not fewer than are taken.
+
+        Told by the catalog before it lowers the capacity. From an acceptance on no more places are given out, until
+        a later version of the event says how many there are. What was not known yet of this version is learnt first,
+        so that a late message about an earlier one does not undo it.
+        """
+        with self._work() as (store, _):
+            store.put_places([places])
+            return store.lower_capacity(places.event_id, places.version, capacity)
 
     def _take_place(self, event_id: int, caller: Caller) -> Registration:
         """Raises UnknownEventError for an event that is not known here, or only as a draft."""

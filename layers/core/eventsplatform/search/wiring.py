@@ -20,7 +20,7 @@ class CatalogFunctions:
 
     def page(self, after_id: int) -> list[dict[str, Any]]:
         question = {"after_id": after_id, "limit": PAGE_SIZE}
-        answer = FunctionClient().invoke(read_setting("LIST_EVENTS_FUNCTION", str), question)
+        answer = FunctionClient().invoke(read_setting("DESCRIBE_EVENTS_FUNCTION", str), question)
         return list(answer["events"])
 
 
