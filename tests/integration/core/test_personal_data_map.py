@@ -105,13 +105,16 @@ MAP = {
         personal=columns("id name"), besides=columns("version erased"), export=EXPORTED, erasure="anonymised"
     ),
     "catalog.events": Held(
-        personal=columns("organizer_id title description location_name latitude longitude tags"),
+        personal=columns("organizer_id title description location_name latitude longitude tags cancellation_reason"),
         besides=columns(
             "id starts_at ends_at timezone capacity category price_amount price_currency status registered waitlisted "
             "counts_version version created_at updated_at"
         ),
         export=EXPORTED,
         erasure="drafts deleted, the others left without a name",
+    ),
+    "catalog.team_members": Held(
+        personal=columns("user_id role added_at"), besides=columns("event_id"), export=EXPORTED, erasure="deleted"
     ),
     "catalog.idempotency_keys": Held(
         personal=columns("outcome"),
@@ -162,7 +165,7 @@ MAP = {
 ALEMBICS_OWN = "schema_version"
 
 # Rows without text of the person's own; their numbers are asked for instead.
-WITHOUT_TEXT = {"identity.refresh_tokens", "identity.one_time_tokens"}
+WITHOUT_TEXT = {"identity.refresh_tokens", "identity.one_time_tokens", "catalog.team_members"}
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ class Somebody:
 
 
 numbers = itertools.count(1)
+SOMEBODY_ELSE = 6_000_101
 
 
 def all_columns(url: str) -> dict[str, set[str]]:
@@ -317,6 +321,7 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
         [EventPlaces.of_event(event.model_dump(mode="json")) for event in (others.catalog.describe(published), draft)]
     )
     others.registrations.register(published, caller(user_id))
+    helped = others.published_event(SOMEBODY_ELSE)
     with administrator(migrated_database) as connection:
         connection.execute(
             f"""
@@ -325,6 +330,9 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
                    'organizer', jsonb_build_object('id', %s::bigint, 'name', '{marker} name'))))
             """,
             (email, user_id),
+        )
+        connection.execute(
+            "INSERT INTO catalog.team_members (event_id, user_id, role) VALUES (%s, %s, 'check_in')", (helped, user_id)
         )
     return Somebody(user_id, marker, address)
 
@@ -345,6 +353,19 @@ def traces(url: str, somebody: Somebody) -> dict[str, list[str]]:
     return found
 
 
+def rows_about(url: str, somebody: Somebody) -> list[str]:
+    """The tables whose rows are deleted in an erasure and that still have the person's number."""
+    with administrator(url) as connection:
+        return [
+            table
+            for table, held in MAP.items()
+            if held.erasure.startswith("deleted") and "user_id" in held.personal
+            if connection.execute(
+                sql.SQL("SELECT FROM {} WHERE user_id = %s").format(sql.Identifier(*table.split("."))), (somebody.id,)
+            ).fetchall()
+        ]
+
+
 def test_the_export_has_every_column_of_every_table(running: People, somebody: Somebody) -> None:
     export = running.personal_data.export(caller(somebody.id))
 
@@ -363,6 +384,7 @@ def test_nothing_survives_an_erasure(
     running: People, others: Services, migrated_database: str, somebody: Somebody
 ) -> None:
     before = traces(migrated_database, somebody)
+    assert "catalog.team_members" in rows_about(migrated_database, somebody)
     erased = {table for table, held in MAP.items() if held.erasure.startswith(("anonymised", "deleted"))}
     assert erased - WITHOUT_TEXT <= before.keys(), "the control: the marker was everywhere"
     assert {"messaging.outbox", "registrations.events", "catalog.events"} <= before.keys()
@@ -382,6 +404,7 @@ def test_nothing_survives_an_erasure(
     others.registrations.learn_events([EventPlaces.of_event(row["payload"]) for row in told])
 
     assert traces(migrated_database, somebody) == {}
+    assert rows_about(migrated_database, somebody) == []
 
 
 def test_what_an_erasure_forgets_to_do_is_found(running: People, migrated_database: str, somebody: Somebody) -> None:
