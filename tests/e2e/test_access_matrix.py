@@ -259,6 +259,7 @@ def _(_world: World, _caller: str) -> Request:
 
 
 @request_for("GET /v1/events/{event_id}")
+@request_for("GET /v1/events/{event_id}/calendar.ics")
 @request_for("DELETE /v1/events/{event_id}")
 @request_for("POST /v1/events/{event_id}/publish")
 @request_for("POST /v1/events/{event_id}/cancel")
