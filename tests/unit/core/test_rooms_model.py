@@ -148,6 +148,14 @@ def test_a_frame_of_an_event_names_nobody() -> None:
     assert frame["organizer"] == {"id": 7}
 
 
+def test_nobody_in_an_events_room_sees_who_helps_with_it() -> None:
+    data = {"id": 42, "status": "published", "organizer": {"id": 7}, "team": [{"user_id": 8, "role": "manager"}]}
+
+    ((_, frame),) = pushes_of("events.updated", data)
+
+    assert "team" not in frame
+
+
 def test_a_draft_is_pushed_to_nobody() -> None:
     assert list(pushes_of("events.created", {"id": 42, "status": "draft"})) == []
 

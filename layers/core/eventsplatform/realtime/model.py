@@ -181,8 +181,10 @@ def pushes_of(message_type: str, data: Mapping[str, Any]) -> Iterator[tuple[Room
     """
     domain = message_type.partition(".")[0]
     if domain == "events" and data["status"] != "draft":
-        # Rooms keep their frames for a while: the organiser's name stays where it can be taken back.
-        yield Room("event", data["id"]), {**data, "organizer": {"id": data["organizer"]["id"]}}
+        # Rooms keep their frames for a while: the organiser's name stays where it can be taken back. Who helps is
+        # the team's business.
+        visible = {name: value for name, value in data.items() if name != "team"}
+        yield Room("event", data["id"]), {**visible, "organizer": {"id": data["organizer"]["id"]}}
     elif domain == "registrations":
         event_id = data["event_id"]
         yield Room("event", event_id), {"event_id": event_id, **_counts(data)}
