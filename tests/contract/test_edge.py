@@ -17,7 +17,7 @@ from tests.support.application import ROOT as PROJECT
 from tests.support.application import template_application
 from tests.support.template_rules.templates import ROOT, Templates
 
-ADVICE = "declare it under RestApi's Models and name it as the event's RequestModel"
+ADVICE = "name JsonObject as the event's RequestModel"
 
 
 @pytest.fixture(scope="module")
@@ -32,46 +32,20 @@ def templates() -> Templates:
     return Templates.load(PROJECT)
 
 
-def bodies_of_the_unknown(api: RestApi) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The schemas of what anyone may send, by method and path."""
+def bodies_of_the_unknown(api: RestApi) -> Iterator[str]:
+    """The endpoints that anyone may send a body to, by method and path."""
     document = build_openapi(template_application())
     for route in api.routes:
         operation = document["paths"][route.path][route.method.lower()]
         if route.authorizer is None and "requestBody" in operation:
-            schema = operation["requestBody"]["content"]["application/json"]["schema"]
-            name = schema["$ref"].removeprefix("#/components/schemas/")
-            yield f"{route.method} {route.path}", document["components"]["schemas"][name]
-
-
-def form_of(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a schema what API Gateway may check: which properties there are, and of which type.
-
-    It writes what breaks a rule into its log, and of a rule about a value that is the value itself: a password.
-    """
-    types = {name: _types(part) for name, part in schema["properties"].items()}
-    return {
-        "type": "object",
-        "required": schema["required"],
-        "properties": {name: {"type": type_} for name, type_ in types.items()},
-    }
-
-
-def _types(schema: Mapping[str, Any]) -> str | list[str]:
-    return [part["type"] for part in schema["anyOf"]] if "anyOf" in schema else schema["type"]
+            yield f"{route.method} {route.path}"
 
 
 def test_what_anyone_may_send_is_checked_before_a_function_starts_for_it(rest_api: RestApi) -> None:
+    """For its form alone: API Gateway writes what breaks a rule into its log, a password of the wrong length, say."""
     models = {f"{route.method} {route.path}": route.body_model for route in rest_api.routes if route.body_model}
 
-    for endpoint, schema in bodies_of_the_unknown(rest_api):
-        assert models.pop(endpoint, None) == form_of(schema), f"{endpoint}: {ADVICE}"
-    assert models == {}, "who is signed in gets the function's own answer, which points at what is wrong"
-
-
-def test_a_model_with_rules_about_values_would_be_noticed() -> None:
-    schema = {"properties": {"password": {"type": "string", "minLength": 12}}, "required": ["password"]}
-
-    assert form_of(schema) != {"type": "object", **schema}
+    assert models == {endpoint: {"type": "object"} for endpoint in bodies_of_the_unknown(rest_api)}, ADVICE
 
 
 # What a bot would use, or what costs much: each has a limit of its own, below that on reading.

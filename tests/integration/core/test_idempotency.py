@@ -281,6 +281,25 @@ def test_an_answer_without_secrets_is_kept_readable(migrated_database: str, key:
     assert key in str(rows[0]["outcome"])
 
 
+def test_records_that_nobody_may_ask_for_any_more_go_with_those_that_come(migrated_database: str, key: str) -> None:
+    old, recent = request(f"{key}-old"), request(f"{key}-recent")
+    for named in (old, recent):
+        create(migrated_database, named, key)
+    with administrator(migrated_database) as connection:
+        for named, age in ((old, "25 hours"), (recent, "23 hours")):
+            connection.execute(
+                "UPDATE catalog.idempotency_keys SET created_at = now() - %s::interval WHERE id = %s", (age, named.id)
+            )
+
+    create(migrated_database, request(key), key)
+
+    with administrator(migrated_database) as connection:
+        rows = connection.execute(
+            "SELECT id FROM catalog.idempotency_keys WHERE id = ANY(%s)", ([old.id, recent.id],)
+        ).fetchall()
+    assert [row["id"] for row in rows] == [recent.id]
+
+
 def test_a_request_has_one_effect(migrated_database: str, key: str) -> None:
     with catalog(migrated_database) as (events, _), handling_request(request(key)):
         events.create(event_in(title=key), caller(7))

@@ -20,8 +20,8 @@ from pathlib import Path
 
 # What the parts of a password count: a guesser tries words out of a list, and behind each of them digits and runs.
 WORD, RUN, CHARACTER = 2, 1, 2
-# Two common words, or one and two runs, are too little.
-REFUSED_UP_TO = 4
+# One common word or two runs are too little; what takes a second guess is left to its owner and to the waits.
+REFUSED_UP_TO = 2
 
 SERVICE_WORDS = ("events", "platform", "eventsplatform")
 
@@ -40,9 +40,10 @@ def weakness(password: str, personal: Iterable[str] = ()) -> str | None:
     text = unicodedata.normalize("NFKC", password).casefold()
     if text in _common_passwords():
         return "is one of the most common passwords"
-    unit = _repeated_unit(text)
-    if unit < len(text) and unit < 12:
-        return "repeats a short text"
+    for repeated in (text, "".join(character for character in text if character not in _FREE)):
+        unit = _repeated_unit(repeated)
+        if unit < len(repeated) and unit < 12:
+            return "repeats a short text"
     known = {word for source in personal for word in _words(source)} | set(SERVICE_WORDS)
     if _guesses(text, known) <= REFUSED_UP_TO:
         return "is made of what is guessed first: common passwords, rows of keys, your name or address"

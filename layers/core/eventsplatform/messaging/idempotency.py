@@ -30,7 +30,18 @@ _PRIMARY_KEY = "idempotency_keys_pkey"
 class RequestRecords:
     def __init__(self, schema: str) -> None:
         table = sql.Identifier(schema, "idempotency_keys")
-        self._add = sql.SQL("INSERT INTO {} (id, fingerprint, outcome) VALUES (%s, %s, %s)").format(table)
+        # Each record takes away two that nobody may ask for any more, so that none is left to clear up.
+        self._add = sql.SQL(
+            """
+            WITH expired AS (
+                DELETE FROM {0}
+                 WHERE id IN (SELECT id FROM {0}
+                               WHERE created_at < now() - interval '24 hours'
+                               ORDER BY created_at LIMIT 2 FOR UPDATE SKIP LOCKED)
+            )
+            INSERT INTO {0} (id, fingerprint, outcome) VALUES (%s, %s, %s)
+            """
+        ).format(table)
         self._add_or_find = sql.SQL(
             """
             WITH added AS (
