@@ -62,6 +62,7 @@ LIMITS = {
     "GET /v1/users/me/export": "export",
     "GET /v1/search/events": "search",
     "POST /v1/events/{event_id}/registrations": "registration",
+    "POST /v1/events/{event_id}/registrations/me/accept": "registration",
 }
 UNLIMITED = {"GET /health": "it must answer while the engine that keeps the limits does not; API Gateway throttles it"}
 

@@ -220,8 +220,25 @@ class Fresh:
         }
 
     def _draft_id(self) -> str:
-        ada = Account(int(self._values["user_id"]), self._values["email"], self._values["access_token"])
-        return str(self._platform.create_event(ada, published=False)["id"])
+        return str(self._platform.create_event(self._ada(), published=False)["id"])
+
+    def _ada(self) -> Account:
+        return Account(int(self._values["user_id"]), self._values["email"], self._values["access_token"])
+
+    def _registered_event_id(self) -> str:
+        ada = self._ada()
+        event = self._platform.create_event(ada)
+        self._platform.register(ada, event["id"])
+        return str(event["id"])
+
+    def _offered_event_id(self) -> str:
+        """Of an event whose only place Ada waited for and is offered."""
+        ada, first = self._ada(), self._platform.sign_up()
+        path = f"/v1/events/{self._platform.create_event(ada, capacity=1)['id']}/registrations"
+        for account in (first, ada):
+            assert self._platform.http.post(path, headers=account.headers).status_code == 201
+        assert self._platform.http.delete(f"{path}/me", headers=first.headers).status_code == 204
+        return path.split("/")[3]
 
     def _new_email(self) -> str:
         return f"new-{time.time_ns()}@example.org"

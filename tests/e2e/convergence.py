@@ -56,7 +56,7 @@ def history_of(platform: RunningPlatform) -> History:
     counts = platform.sql(
         """
         SELECT event.id, event.registered, event.waitlisted,
-               count(*) FILTER (WHERE registration.status = 'active')     AS active,
+               count(*) FILTER (WHERE registration.status IN ('active', 'offered', 'checked_in')) AS active,
                count(*) FILTER (WHERE registration.status = 'waitlisted') AS waiting
           FROM catalog.events AS event
           JOIN registrations.event_registrations AS registration ON registration.event_id = event.id

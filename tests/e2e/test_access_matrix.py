@@ -294,6 +294,38 @@ def _(world: World, _caller: str) -> Request:
     return Request(path={"event_id": world.event()})
 
 
+@request_for("GET /v1/events/{event_id}/registrations")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"event_id": world.event()})
+
+
+@request_for("DELETE /v1/events/{event_id}/registrations/me")
+def _(world: World, _caller: str) -> Request:
+    """Of an event that its owner attends."""
+    event_id, owner = world.event(), world.account("owner")
+    assert owner is not None
+    world.platform.register(owner, event_id)
+    return Request(path={"event_id": event_id})
+
+
+@request_for("POST /v1/events/{event_id}/registrations/me/accept")
+def _(world: World, _caller: str) -> Request:
+    """Of an event whose only place has been freed and is offered to its owner."""
+    owner = world.account("owner")
+    assert owner is not None
+    event_id = world.platform.create_event(owner, capacity=1)["id"]
+    for account in (world.helper(), owner):
+        world.platform.register(account, event_id)
+    path = f"/v1/events/{event_id}/registrations/me"
+    assert world.platform.http.delete(path, headers=world.helper().headers).status_code == 204
+    return Request(path={"event_id": event_id})
+
+
+@request_for("GET /v1/users/me/registrations")
+def _(_world: World, _caller: str) -> Request:
+    return Request()
+
+
 def _used_up(world: World, caller: str) -> Mapping[str, str]:
     return {} if caller == "anonymous" else world.disposable(caller).headers
 

@@ -541,7 +541,7 @@ def test_health_names_every_engine(platform: RunningPlatform) -> None:
     assert answer.status_code == 200
     assert answer.json()["status"] == "healthy"
     assert answer.json()["checks"] == {
-        name: {"status": "healthy"} for name in ("database", "redis", "search", "kafka", "nats")
+        name: {"status": "healthy"} for name in ("database", "partitions", "redis", "search", "kafka", "nats")
     }
 
 
@@ -580,7 +580,7 @@ def test_the_api_describes_itself(platform: RunningPlatform) -> None:
     page = platform.http.get("/docs", follow_redirects=True)
 
     assert document["openapi"].startswith("3.1")
-    assert set(document["paths"]["/v1/events/{event_id}/registrations"]) == {"post"}
+    assert set(document["paths"]["/v1/events/{event_id}/registrations"]) == {"get", "post"}
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     assert "swagger-ui" in page.text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import limits, operations, overhead, projections, startup
+from tests.load import limits, operations, overhead, projections, registrations, startup
 from tests.load.report import Report
 from tests.load.run import Run
 
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "projections": projections.bench,
     "operations": operations.bench,
     "limits": limits.bench,
+    "registrations": registrations.bench,
 }
 
 

@@ -14,6 +14,7 @@ class Summary:
     count: int
     p50: float
     p95: float
+    p99: float
     maximum: float
 
     @classmethod
@@ -23,4 +24,4 @@ class Summary:
             raise ValueError("no timings")
         ms = [second * 1000 for second in seconds]
         cuts = statistics.quantiles(ms, n=100, method="inclusive") if len(ms) > 1 else ms * 99
-        return cls(len(ms), cuts[49], cuts[94], max(ms))
+        return cls(len(ms), cuts[49], cuts[94], cuts[98], max(ms))

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from eventsplatform.operations.health import Health
 from eventsplatform.operations.migrate import migrate
 from eventsplatform.operations.wiring import FACTORIES
+from eventsplatform.registrations.months import following_month
 from local.engines import Endpoints
 from tests.support.core_environment import core_environment
+from tests.support.database import administrator
 from tests.support.engines import RunningEngines, engines_running
 from tests.support.killing import engine_killed
 from tests.support.polling import eventually
@@ -63,3 +66,21 @@ def test_an_engine_that_is_not_there_decides_how_healthy_the_platform_is(mortal:
     assert {name for name, check in report.checks.items() if check.status == "unhealthy"} == {ENGINES[engine]}
     assert report.status == ("unhealthy" if engine in CRITICAL else "degraded")
     assert "127.0.0.1" not in report.model_dump_json()
+
+
+def test_a_month_that_has_no_partition_yet_is_named(mortal: RunningEngines) -> None:
+    """A database of its own, whose next month is taken away."""
+    following = following_month(datetime.now(UTC).date().replace(day=1))
+    with administrator(mortal.endpoints.postgres) as connection:
+        connection.execute("CREATE DATABASE without_next_month")
+    url = mortal.endpoints.postgres.rpartition("/")[0] + "/without_next_month"
+    migrate(url)
+    with core_environment(Endpoints(**{**vars(mortal.endpoints), "postgres": url})):
+        before = FACTORIES[Health]().check()
+        with administrator(url) as connection:
+            connection.execute(f"DROP TABLE registrations.event_registrations_{following:%Y_%m}")
+        report = FACTORIES[Health]().check()
+
+    assert before.checks["partitions"].status == "healthy"
+    assert report.checks["partitions"].error == f"registrations of {following:%Y-%m} have no partition yet"
+    assert report.status == "degraded"

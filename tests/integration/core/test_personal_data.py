@@ -369,7 +369,14 @@ def register(others: Services, event_id: int, *users: int) -> None:
 
 
 def counts(url: str, event_id: int) -> dict[str, Any]:
-    (row,) = rows(url, "SELECT registered, waitlisted FROM registrations.events WHERE event_id = %s", event_id)
+    (row,) = rows(
+        url,
+        """
+        SELECT sum(taken)::int AS registered, sum(waiting)::int AS waitlisted
+          FROM registrations.places WHERE event_id = %s
+        """,
+        event_id,
+    )
     return row
 
 
@@ -400,7 +407,6 @@ def test_places_and_places_in_line_are_given_back(
     ]
     assert [each["payload"]["counts"]["registered"] for each in told] == [1, 1]
     assert [each["payload"]["counts"]["waitlisted"] for each in told] == [0, 1]
-    assert [each["payload"]["counts"]["version"] for each in told] == [3, 4]
 
 
 def test_who_comes_next_in_line_has_the_right_position(running: People, others: Services, ada: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from eventsplatform.clock import utc_now
 from eventsplatform.operations import health
-from eventsplatform.operations.health import Check, Health
+from eventsplatform.operations.health import Check, Health, UnhealthyError
 
 
 def fine() -> None:
@@ -56,3 +56,12 @@ def test_engines_that_hang_share_one_deadline() -> None:
         "c": "healthy",
     }
     assert report.checks["b"].error == "no answer within 2 s"
+
+
+def test_a_check_may_say_in_its_own_words_what_is_wrong() -> None:
+    def incomplete() -> None:
+        raise UnhealthyError("registrations of 2030-02 have no partition yet")
+
+    assert report_of(partitions=(incomplete, False)).checks["partitions"].error == (
+        "registrations of 2030-02 have no partition yet"
+    )

@@ -328,10 +328,27 @@ def _field_error(problem: Any) -> FieldError:
     return FieldError("".join(f"/{part}" for part in problem["loc"]), detail)
 
 
-class ToldCounts(BaseModel):
+class ToldPart(BaseModel):
+    """What one part of an event's places counts, in the order of its versions."""
+
+    number: int
     registered: int
     waitlisted: int
     version: int
+
+
+class ToldCounts(BaseModel):
+    """The parts that a change of registrations changed. Messages of earlier releases know one part alone."""
+
+    registered: int
+    waitlisted: int
+    version: int
+    parts: list[ToldPart] = []
+
+    @property
+    def latest_parts(self) -> list[ToldPart]:
+        whole = ToldPart(number=0, registered=self.registered, waitlisted=self.waitlisted, version=self.version)
+        return self.parts or [whole]
 
 
 class ToldRegistration(BaseModel):

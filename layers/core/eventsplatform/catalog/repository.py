@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from eventsplatform.catalog.model import (
     Organizer,
     Price,
     TeamRole,
-    ToldRegistration,
+    ToldPart,
 )
 from eventsplatform.catalog.service import UnknownCategoryError, UnknownOrganizerError
 
@@ -383,21 +383,43 @@ class PostgresCatalog:
         ).fetchall()
         return {row["id"]: Organizer(id=row["id"], name=row["name"]) for row in rows}
 
-    def put_counts(self, told: Sequence[ToldRegistration]) -> None:
+    def put_counts(self, parts: Mapping[tuple[int, int], ToldPart]) -> None:
+        event_ids = sorted({event_id for event_id, _ in parts})
+        # In one order and before the sums are read: who adds another part at the same time waits.
+        self._connection.execute(
+            "SELECT FROM catalog.events WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (event_ids,)
+        )
+        self._connection.execute(
+            """
+            INSERT INTO catalog.event_counts AS known (event_id, part, registered, waitlisted, version)
+            SELECT told.*
+              FROM unnest(%s::bigint[], %s::smallint[], %s::int[], %s::int[], %s::bigint[])
+                   AS told (event_id, part, registered, waitlisted, version)
+              JOIN catalog.events AS event ON event.id = told.event_id
+            ON CONFLICT (event_id, part) DO UPDATE
+               SET registered = excluded.registered, waitlisted = excluded.waitlisted, version = excluded.version
+             WHERE known.version < excluded.version
+            """,
+            (
+                [event_id for event_id, _ in parts],
+                [number for _, number in parts],
+                [part.registered for part in parts.values()],
+                [part.waitlisted for part in parts.values()],
+                [part.version for part in parts.values()],
+            ),
+        )
         self._connection.execute(
             """
             UPDATE catalog.events AS event
-               SET registered = told.registered, waitlisted = told.waitlisted, counts_version = told.version
-              FROM unnest(%s::bigint[], %s::int[], %s::int[], %s::bigint[])
-                   AS told (event_id, registered, waitlisted, version)
-             WHERE event.id = told.event_id AND event.counts_version < told.version
+               SET registered = counted.registered, waitlisted = counted.waitlisted, counts_version = counted.version
+              FROM (SELECT event_id, sum(registered) AS registered, sum(waitlisted) AS waitlisted,
+                           sum(version) AS version
+                      FROM catalog.event_counts
+                     WHERE event_id = ANY(%s)
+                     GROUP BY event_id) AS counted
+             WHERE event.id = counted.event_id AND event.counts_version < counted.version
             """,
-            (
-                [each.event_id for each in told],
-                [each.counts.registered for each in told],
-                [each.counts.waitlisted for each in told],
-                [each.counts.version for each in told],
-            ),
+            (event_ids,),
         )
 
     def page_of_published(self, after_id: int, limit: int) -> list[KnownEvent]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -17,6 +17,7 @@ from eventsplatform.catalog.model import (
     EventPatch,
     EventRole,
     KnownEvent,
+    ToldPart,
     ToldRegistration,
     check_change,
     patched,
@@ -96,8 +97,8 @@ class CatalogStore(Protocol):
 
     def delete_event(self, event_id: int) -> None: ...
 
-    def put_counts(self, told: Sequence[ToldRegistration]) -> None:
-        """Keep each event's counts unless those of a later version are there; at most one of each event."""
+    def put_counts(self, parts: Mapping[tuple[int, int], ToldPart]) -> None:
+        """Keep counts by event and part unless those of a later version are there, and each event's sums of them."""
 
 
 class UserDirectory(Protocol):
@@ -252,11 +253,20 @@ class Catalog:
             store.put_user(user_id, name, version)
 
     def learn_counts(self, told: Sequence[ToldRegistration]) -> None:
-        """Project events' registration counts, told by registrations: of each event the latest."""
-        latest = {each.event_id: each for each in sorted(told, key=lambda each: each.counts.version)}
+        """Project events' registration counts, told by registrations: of each part of an event's places the latest.
+
+        Registrations of one event are made at the same time, so no single message can know all the others: the sums
+        are exact once every message has been read, in whatever order they come.
+        """
+        latest: dict[tuple[int, int], ToldPart] = {}
+        for each in told:
+            for part in each.counts.latest_parts:
+                known = latest.get((each.event_id, part.number))
+                if known is None or known.version < part.version:
+                    latest[each.event_id, part.number] = part
         if latest:
-            with self._work.statement() as store:
-                store.put_counts(list(latest.values()))
+            with self._work() as (store, _):
+                store.put_counts(latest)
 
     def _ask_for_fewer_places(
         self, event_id: int, patch: EventPatch, caller: Caller, if_match: str | None

@@ -21,6 +21,10 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 CHECK_TIMEOUT_SECONDS = 2.0
 
 
+class UnhealthyError(Exception):
+    """What is wrong, in words that anyone may read."""
+
+
 class CheckResult(BaseModel):
     status: Literal["healthy", "unhealthy"]
     error: str | None = None
@@ -63,7 +67,10 @@ def _result(future: Future[None]) -> CheckResult:
     if not future.done():
         future.cancel()
         return CheckResult(status="unhealthy", error=f"no answer within {CHECK_TIMEOUT_SECONDS:g} s")
-    if error := future.exception():
+    error = future.exception()
+    if isinstance(error, UnhealthyError):
+        return CheckResult(status="unhealthy", error=str(error))
+    if error is not None:
         # The kind of failure, not its text: that may name hosts.
         return CheckResult(status="unhealthy", error=type(error).__name__)
     return CheckResult(status="healthy")

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from eventsplatform.clock import Clock
 from eventsplatform.messaging.model import Appendable, Work
 from eventsplatform.personal_data import HeldRows, read_held
-from eventsplatform.registrations import messages
-from eventsplatform.registrations.model import EventPlaces, Registration
+from eventsplatform.registrations.lifecycle import OFFER_LIFETIME, LockedEvent, PlaceStore
 
 
-class AttendeeStore(Protocol):
+class AttendeeStore(PlaceStore, Protocol):
     def erase_user(self, user_id: int) -> None:
         """Refuse the user's registrations from now on; those that are being made are committed first."""
 
     def events_ahead(self, user_id: int, now: datetime) -> Sequence[int]:
         """The events that have not started and at which the user has a place, or one in line."""
 
-    def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None: ...
-
-    def cancel(self, places: EventPlaces, user_id: int) -> tuple[Registration, int, EventPlaces] | None:
-        """The user's registration, cancelled, with its version and the counts after it; None when there is none."""
-
     def held_registrations(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
 
 class Attendees:
-    def __init__(self, work: Work[AttendeeStore], clock: Clock) -> None:
+    def __init__(self, work: Work[AttendeeStore], clock: Clock, offer_lifetime: timedelta = OFFER_LIFETIME) -> None:
         self._work = work
         self._clock = clock
+        self._offer_lifetime = offer_lifetime
 
     def forget(self, user_id: int) -> None:
         """Give back an erased person's places and places in line. Doing it again changes nothing.
@@ -56,10 +51,12 @@ class Attendees:
                 after,
             )
 
-    @staticmethod
-    def _release(store: AttendeeStore, outbox: Appendable, event_id: int, user_id: int) -> None:
-        places = store.find_places(event_id, for_update=True)
-        cancelled = store.cancel(places, user_id) if places else None
-        if cancelled is not None:
-            registration, version, after = cancelled
-            outbox.append(messages.registration_changed(registration, version, after, "cancelled", user_id))
+    def _release(self, store: AttendeeStore, outbox: Appendable, event_id: int, user_id: int) -> None:
+        event = store.find_event(event_id)
+        assert event is not None
+        locked = LockedEvent(store, outbox, event, self._clock(), self._offer_lifetime)
+        held = store.find_held(event_id, user_id)
+        if held is not None and held.registration.status != "checked_in":
+            locked.cancel([held], user_id)
+            locked.settle()
+        locked.finish()

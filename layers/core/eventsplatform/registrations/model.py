@@ -1,14 +1,23 @@
-"""Registrations, and what this service knows of the events they are for."""
+"""Registrations, what this service knows of the events they are for, and the places that events have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
+
+from eventsplatform.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT
 
 RegistrationStatus = Literal["active", "waitlisted", "offered", "cancelled", "checked_in"]
+
+# Of each event. As many registrations of one event can be under way at once without waiting for each other's COMMIT.
+PARTS = 16
+
+# The part whose row is the lock of the waitlist, too.
+LINE = 0
 
 
 class Registration(BaseModel):
@@ -23,11 +32,17 @@ class Registration(BaseModel):
     offer_expires_at: datetime | None
 
 
-class EventPlaces(BaseModel):
-    """The projection of an event: what decides whether a place can be taken, and the counts kept here.
+class PageQuery(BaseModel):
+    """The query string of a list."""
 
-    `version` is the catalog's, `counts_version` grows with each change of the counts.
-    """
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT)
+    cursor: str | None = Field(default=None, max_length=500)
+
+
+class EventPlaces(BaseModel):
+    """The projection of an event: what decides whether a place can be taken. `version` is the catalog's."""
 
     event_id: int
     organizer_id: int
@@ -36,13 +51,10 @@ class EventPlaces(BaseModel):
     starts_at: datetime
     capacity: int
     version: int
-    registered: int = 0
-    waitlisted: int = 0
-    counts_version: int = 0
 
-    @property
-    def available(self) -> int:
-        return max(0, self.capacity - self.registered)
+    def is_open(self, now: datetime) -> bool:
+        """Whether places are still given out."""
+        return self.status == "published" and now < self.starts_at
 
     @classmethod
     def of_event(cls, event: Mapping[str, Any]) -> EventPlaces:
@@ -63,3 +75,119 @@ class CapacityAnswer(BaseModel):
 
     accepted: bool
     taken: int
+
+
+class PartCounts(BaseModel):
+    """What one part of an event's places counts; `version` grows with each change of it."""
+
+    number: int
+    registered: int
+    waitlisted: int
+    version: int
+
+
+class Counts(BaseModel):
+    """An event's counts as a change of them knows them: places taken (held by an offer, too) and people in line.
+
+    The totals leave out what is being changed at the same moment by others. `parts` are those that this change made:
+    who keeps the latest `version` of each part, whatever order they come in, has totals that equal a recount.
+    """
+
+    registered: int
+    waitlisted: int
+    available: int
+    version: int
+    parts: list[PartCounts]
+
+
+@dataclass(frozen=True)
+class HeldRegistration:
+    """A registration as it is stored: `part` is where its place is, `ticket` its number in line while it waits."""
+
+    registration: Registration
+    version: int
+    part: int | None
+    ticket: int | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of an event's places. The first one counts who waits and numbers them, too."""
+
+    number: int
+    capacity: int
+    taken: int
+    waiting: int
+    version: int
+
+
+class Places:
+    """The places of one event while they are locked: nobody else takes, frees or waits for one.
+
+    While anyone waits no part has a free place: a free one can be taken without a look at the line.
+    """
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self._parts = {part.number: part for part in parts}
+        self._changed: set[int] = set()
+
+    @property
+    def taken(self) -> int:
+        return sum(part.taken for part in self._parts.values())
+
+    @property
+    def capacity(self) -> int:
+        """The places that are open: fewer than the event's while anyone waits."""
+        return sum(part.capacity for part in self._parts.values())
+
+    @property
+    def waiting(self) -> int:
+        return self._parts[LINE].waiting
+
+    @property
+    def changed(self) -> list[Part]:
+        """The parts that are not as they were, each in its next version."""
+        return [self._parts[number] for number in sorted(self._changed)]
+
+    def release(self, number: int) -> None:
+        """Free a place, which stays in its part."""
+        self._change(number, taken=self._parts[number].taken - 1)
+
+    def take(self) -> int:
+        """Take a place, there or made room for, in the part that has given away fewest; its number."""
+        number = min(self._parts, key=lambda each: (self._parts[each].taken, each))
+        part = self._parts[number]
+        self._change(number, taken=part.taken + 1, capacity=max(part.capacity, part.taken + 1))
+        return number
+
+    def leave_line(self, people: int = 1) -> None:
+        self._change(LINE, waiting=self.waiting - people)
+
+    def resize(self, capacity: int) -> None:
+        """Open as many places as the event has left, evenly; none while anyone waits for them."""
+        if not self.waiting and self.capacity == max(capacity, self.taken):
+            return
+        free = 0 if self.waiting else max(0, capacity - self.taken)
+        each, more = divmod(free, len(self._parts))
+        for number, part in self._parts.items():
+            wanted = part.taken + each + (number < more)
+            if part.capacity != wanted:
+                self._change(number, capacity=wanted)
+
+    def counts(self, capacity: int) -> Counts:
+        return Counts(
+            registered=self.taken,
+            waitlisted=self.waiting,
+            available=max(0, capacity - self.taken),
+            version=sum(part.version for part in self._parts.values()),
+            parts=[
+                PartCounts(number=part.number, registered=part.taken, waitlisted=part.waiting, version=part.version)
+                for part in self.changed
+            ],
+        )
+
+    def _change(self, number: int, **changes: int) -> None:
+        part = self._parts[number]
+        version = part.version + (number not in self._changed)
+        self._parts[number] = replace(part, version=version, **changes)
+        self._changed.add(number)

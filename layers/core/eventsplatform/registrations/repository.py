@@ -2,32 +2,106 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
+from psycopg import sql
 from psycopg.errors import UniqueViolation
 
-from eventsplatform.adapters.postgres import Connection
-from eventsplatform.registrations.model import CapacityAnswer, EventPlaces, Registration
-from eventsplatform.registrations.service import AlreadyRegisteredError, ErasedAttendeeError
+from eventsplatform.adapters.postgres import Connection, Row
+from eventsplatform.registrations.lifecycle import AlreadyRegisteredError
+from eventsplatform.registrations.model import (
+    LINE,
+    PARTS,
+    Counts,
+    EventPlaces,
+    HeldRegistration,
+    Part,
+    PartCounts,
+    Places,
+    Registration,
+)
 
-_PLACES = "SELECT * FROM registrations.events WHERE event_id = %s"
+# At once: of the parts with a free place one that nobody else is taking from, searched from a random one on.
+_ANY_FREE_PART = """
+        SELECT part
+          FROM registrations.places
+         WHERE event_id = %(event_id)s AND taken < capacity AND EXISTS (SELECT FROM event)
+         ORDER BY (part + %(first)s) %% %(parts)s
+         LIMIT 1
+           FOR NO KEY UPDATE SKIP LOCKED
+"""
 
-# Whoever registers holds it together with others, whoever erases alone: neither misses what the other has done.
-_HOLD_USER_TOGETHER = "SELECT pg_advisory_xact_lock_shared(hashtextextended('attendee', %s))"
-_HOLD_USER_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('attendee', %s))"
+# Waiting for whoever is taking from it: one part alone, for a row that turns out to be full stays locked, and who
+# waits for a second one meanwhile could wait in a circle.
+_ONE_FREE_PART = """
+        SELECT part
+          FROM registrations.places
+         WHERE event_id = %(event_id)s AND taken < capacity AND EXISTS (SELECT FROM event)
+           AND part = (SELECT part
+                         FROM registrations.places
+                        WHERE event_id = %(event_id)s AND taken < capacity
+                        ORDER BY (part + %(first)s) %% %(parts)s
+                        LIMIT 1)
+           FOR NO KEY UPDATE
+"""
+
+_TAKE_FROM = """
+    WITH event AS (
+        SELECT capacity
+          FROM registrations.events
+         WHERE event_id = %(event_id)s AND status = 'published' AND starts_at > %(now)s
+           AND NOT EXISTS (SELECT FROM registrations.erased_users WHERE user_id = %(user_id)s)
+    ), place AS ("""
+_AND_REGISTER = """    ), taken AS (
+        UPDATE registrations.places
+           SET taken = taken + 1, version = version + 1
+          FROM place
+         WHERE places.event_id = %(event_id)s AND places.part = place.part
+        RETURNING places.part, taken, waiting, version
+    ), registration AS (
+        INSERT INTO registrations.event_registrations (event_id, user_id, status, part)
+        SELECT %(event_id)s, %(user_id)s, 'active', part FROM taken
+        RETURNING id, event_id, user_id, status, registered_at, offer_expires_at
+    ), holder AS (
+        INSERT INTO registrations.holders (event_id, user_id, registration_id, registered_at)
+        SELECT event_id, user_id, id, registered_at FROM registration
+    ), before AS (
+        SELECT sum(taken)::int AS taken, sum(waiting)::int AS waiting, sum(version)::bigint AS version
+          FROM registrations.places
+         WHERE event_id = %(event_id)s
+    )
+    SELECT registration.*, taken.part, taken.taken, taken.waiting, taken.version, event.capacity,
+           before.taken AS all_taken, before.waiting AS all_waiting, before.version AS all_versions
+      FROM registration, taken, event, before
+"""
+_TAKE_AT_ONCE = _TAKE_FROM + _ANY_FREE_PART + _AND_REGISTER
+_TAKE_WAITING = _TAKE_FROM + _ONE_FREE_PART + _AND_REGISTER
+
+_PLACES = """
+    SELECT part AS number, capacity, taken, waiting, version
+      FROM registrations.places
+     WHERE event_id = %s
+     ORDER BY part
+"""
+
+# Before and after every registration.
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class PostgresRegistrations:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None:
-        row = self._connection.execute(_PLACES + (" FOR UPDATE" if for_update else ""), (event_id,)).fetchone()
+    # Events and their places -----------------------------------------------------------------------
+
+    def find_event(self, event_id: int) -> EventPlaces | None:
+        row = self._connection.execute("SELECT * FROM registrations.events WHERE event_id = %s", (event_id,)).fetchone()
         return EventPlaces(**row) if row else None
 
-    def put_places(self, places: Sequence[EventPlaces]) -> None:
+    def put_events(self, events: Sequence[EventPlaces]) -> None:
         self._connection.cursor().executemany(
             """
             INSERT INTO registrations.events AS known
@@ -38,62 +112,367 @@ class PostgresRegistrations:
                    starts_at = excluded.starts_at, capacity = excluded.capacity, version = excluded.version
              WHERE known.version < excluded.version
             """,
-            [each.model_dump() for each in places],
+            [each.model_dump() for each in events],
         )
 
-    def lower_capacity(self, event_id: int, version: int, capacity: int) -> CapacityAnswer:
-        # The row is locked by whoever takes a place, so nobody takes one between the comparison and the commit.
-        lowered = self._connection.execute(
-            """
-            UPDATE registrations.events SET capacity = %s
-             WHERE event_id = %s AND version = %s AND registered <= %s
-            RETURNING registered
-            """,
-            (capacity, event_id, version, capacity),
-        ).fetchone()
-        if lowered is not None:
-            return CapacityAnswer(accepted=True, taken=lowered["registered"])
-        places = self.find_places(event_id)
-        assert places is not None
-        return CapacityAnswer(accepted=False, taken=places.registered)
+    def set_capacity(self, event_id: int, capacity: int) -> None:
+        self._connection.execute(
+            "UPDATE registrations.events SET capacity = %s WHERE event_id = %s", (capacity, event_id)
+        )
 
-    def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
-        free = places.available > 0 and places.waitlisted == 0
+    def add_places(self, event_ids: Sequence[int]) -> None:
+        self._connection.execute(
+            """
+            INSERT INTO registrations.places (event_id, part, capacity)
+            SELECT event_id, part, capacity / %(parts)s + (part < capacity %% %(parts)s)::int
+              FROM registrations.events
+             CROSS JOIN generate_series(0, %(parts)s - 1) AS part
+             WHERE event_id = ANY(%(event_ids)s)
+               AND NOT EXISTS (SELECT FROM registrations.places WHERE places.event_id = events.event_id)
+            ON CONFLICT (event_id, part) DO NOTHING
+            """,
+            {"event_ids": list(event_ids), "parts": PARTS},
+        )
+
+    def unsettled(self, event_ids: Sequence[int]) -> list[int]:
+        rows = self._connection.execute(
+            """
+            SELECT event.event_id
+              FROM registrations.events AS event
+              JOIN registrations.places AS place USING (event_id)
+             WHERE event_id = ANY(%s)
+             GROUP BY event.event_id
+            HAVING sum(place.waiting) > 0 AND event.capacity > sum(place.taken)
+                OR sum(place.waiting) = 0 AND greatest(event.capacity, sum(place.taken)) <> sum(place.capacity)
+             ORDER BY event.event_id
+            """,
+            (list(event_ids),),
+        ).fetchall()
+        return [row["event_id"] for row in rows]
+
+    def may_have_room(self, event_id: int, now: datetime) -> bool:
+        row = self._connection.execute(
+            """
+            SELECT EXISTS (SELECT FROM registrations.places WHERE event_id = %(event_id)s AND taken < capacity)
+                OR EXISTS (SELECT FROM registrations.offers WHERE event_id = %(event_id)s AND expires_at <= %(now)s)
+                   AS answer
+            """,
+            {"event_id": event_id, "now": now},
+        ).fetchone()
+        assert row is not None
+        return bool(row["answer"])
+
+    def lock_line(self, event_id: int) -> None:
+        self._connection.execute(
+            "SELECT FROM registrations.places WHERE event_id = %s AND part = %s FOR NO KEY UPDATE", (event_id, LINE)
+        )
+
+    def lock_places(self, event_id: int) -> Places:
+        self.lock_line(event_id)
+        rows = self._connection.execute(_PLACES + "FOR NO KEY UPDATE", (event_id,)).fetchall()
+        return Places(Part(**row) for row in rows)
+
+    def put_places(self, event_id: int, parts: Sequence[Part]) -> None:
+        self._connection.execute(
+            """
+            UPDATE registrations.places
+               SET capacity = put.capacity, taken = put.taken, waiting = put.waiting, version = put.version
+              FROM unnest(%s::smallint[], %s::int[], %s::int[], %s::int[], %s::bigint[])
+                   AS put (part, capacity, taken, waiting, version)
+             WHERE places.event_id = %s AND places.part = put.part
+            """,
+            (
+                [part.number for part in parts],
+                [part.capacity for part in parts],
+                [part.taken for part in parts],
+                [part.waiting for part in parts],
+                [part.version for part in parts],
+                event_id,
+            ),
+        )
+
+    # Registrations ---------------------------------------------------------------------------------
+
+    def take_place(
+        self, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> tuple[Registration, Counts] | None:
+        first = random.randrange(PARTS)  # noqa: S311  spreads load
+        values = {"event_id": event_id, "user_id": user_id, "now": now, "first": first, "parts": PARTS}
         try:
-            # Both results are fetched only then, so that the two statements travel together.
-            self._connection.execute(_HOLD_USER_TOGETHER, (user_id,))
-            registered = self._connection.execute(
-                """
-                INSERT INTO registrations.event_registrations (event_id, user_id, status)
-                SELECT %(event_id)s, %(user_id)s, %(status)s::text
-                 WHERE NOT EXISTS (SELECT FROM registrations.erased_users WHERE user_id = %(user_id)s)
-                RETURNING id, event_id, user_id, status, registered_at, offer_expires_at
-                """,
-                {"event_id": places.event_id, "user_id": user_id, "status": "active" if free else "waitlisted"},
-            )
-            counted = self._connection.execute(
-                """
-                UPDATE registrations.events
-                   SET registered = registered + %s, waitlisted = waitlisted + %s, counts_version = counts_version + 1
-                 WHERE event_id = %s
-                RETURNING *
-                """,
-                (int(free), int(not free), places.event_id),
-            )
-            row, counts = registered.fetchone(), counted.fetchone()
+            row = self._connection.execute(_TAKE_WAITING if wait else _TAKE_AT_ONCE, values).fetchone()
         except UniqueViolation as error:
             raise AlreadyRegisteredError from error
-        if row is None:
-            raise ErasedAttendeeError
-        assert counts is not None
-        after = EventPlaces(**counts)
-        return Registration(**row, position=None if free else after.waitlisted), after
+        return (_registration(row), _counts_after(row)) if row else None
+
+    def add_active(self, event_id: int, user_id: int, part: int) -> Registration:
+        try:
+            row = self._connection.execute(
+                """
+                WITH registration AS (
+                    INSERT INTO registrations.event_registrations (event_id, user_id, status, part)
+                    VALUES (%(event_id)s, %(user_id)s, 'active', %(part)s)
+                    RETURNING id, event_id, user_id, status, registered_at, offer_expires_at
+                ), holder AS (
+                    INSERT INTO registrations.holders (event_id, user_id, registration_id, registered_at)
+                    SELECT event_id, user_id, id, registered_at FROM registration
+                )
+                SELECT * FROM registration
+                """,
+                {"event_id": event_id, "user_id": user_id, "part": part},
+            ).fetchone()
+        except UniqueViolation as error:
+            raise AlreadyRegisteredError from error
+        assert row is not None
+        return _registration(row)
+
+    def add_waiting(self, event_id: int, user_id: int) -> tuple[Registration, Counts]:
+        try:
+            row = self._connection.execute(
+                """
+                WITH line AS (
+                    UPDATE registrations.places
+                       SET waiting = waiting + 1, last_ticket = last_ticket + 1, version = version + 1
+                     WHERE event_id = %(event_id)s AND part = %(line)s
+                    RETURNING part, taken, waiting, last_ticket, version
+                ), registration AS (
+                    INSERT INTO registrations.event_registrations (event_id, user_id, status, ticket)
+                    SELECT %(event_id)s, %(user_id)s, 'waitlisted', last_ticket FROM line
+                    RETURNING id, event_id, user_id, status, ticket, registered_at, offer_expires_at
+                ), entry AS (
+                    INSERT INTO registrations.waitlist (event_id, ticket, registration_id, registered_at)
+                    SELECT event_id, ticket, id, registered_at FROM registration
+                ), holder AS (
+                    INSERT INTO registrations.holders (event_id, user_id, registration_id, registered_at)
+                    SELECT event_id, user_id, id, registered_at FROM registration
+                ), before AS (
+                    SELECT sum(taken)::int AS taken, sum(waiting)::int AS waiting, sum(version)::bigint AS version
+                      FROM registrations.places
+                     WHERE event_id = %(event_id)s
+                )
+                SELECT registration.*, line.part, line.taken, line.waiting, line.version, event.capacity,
+                       before.taken AS all_taken, before.waiting AS all_waiting, before.version AS all_versions
+                  FROM registration, line, before,
+                       (SELECT capacity FROM registrations.events WHERE event_id = %(event_id)s) AS event
+                """,
+                {"event_id": event_id, "user_id": user_id, "line": LINE},
+            ).fetchone()
+        except UniqueViolation as error:
+            raise AlreadyRegisteredError from error
+        assert row is not None
+        return _registration(row, position=row["waiting"]), _counts_after(row)
+
+    def find_held(self, event_id: int, user_id: int) -> HeldRegistration | None:
+        row = self._connection.execute(
+            """
+            SELECT registration.*
+              FROM registrations.holders AS holder
+              JOIN registrations.event_registrations AS registration
+                ON registration.id = holder.registration_id AND registration.registered_at = holder.registered_at
+             WHERE holder.event_id = %s AND holder.user_id = %s
+            """,
+            (event_id, user_id),
+        ).fetchone()
+        return _held(row) if row else None
+
+    def cancel(self, held: Sequence[HeldRegistration]) -> list[HeldRegistration]:
+        # Rows of a partitioned table are named by id and moment, so that only one partition is looked into.
+        rows = self._connection.execute(
+            """
+            WITH cancelled AS (
+                UPDATE registrations.event_registrations AS registration
+                   SET status = 'cancelled', part = NULL, offer_expires_at = NULL, version = version + 1
+                  FROM unnest(%(ids)s::bigint[], %(moments)s::timestamptz[]) AS named (id, registered_at)
+                 WHERE registration.id = named.id AND registration.registered_at = named.registered_at
+                RETURNING registration.*
+            ), left_line AS (
+                DELETE FROM registrations.waitlist
+                 USING cancelled
+                 WHERE waitlist.event_id = cancelled.event_id AND waitlist.ticket = cancelled.ticket
+            ), withdrawn AS (
+                DELETE FROM registrations.offers USING cancelled WHERE registration_id = cancelled.id
+            ), left_event AS (
+                DELETE FROM registrations.holders
+                 USING cancelled
+                 WHERE holders.event_id = cancelled.event_id AND holders.user_id = cancelled.user_id
+            )
+            SELECT * FROM cancelled ORDER BY id
+            """,
+            _names(held),
+        ).fetchall()
+        return [_held(row) for row in rows]
+
+    def accept(self, held: HeldRegistration) -> HeldRegistration:
+        row = self._connection.execute(
+            """
+            WITH accepted AS (
+                UPDATE registrations.event_registrations
+                   SET status = 'active', offer_expires_at = NULL, version = version + 1
+                 WHERE id = %s AND registered_at = %s
+                RETURNING *
+            ), withdrawn AS (
+                DELETE FROM registrations.offers USING accepted WHERE registration_id = accepted.id
+            )
+            SELECT * FROM accepted
+            """,
+            (held.registration.id, held.registration.registered_at),
+        ).fetchone()
+        assert row is not None
+        return _held(row)
+
+    # The line and its offers -----------------------------------------------------------------------
+
+    def offer(self, event_id: int, parts: Sequence[int], expires_at: datetime) -> list[HeldRegistration]:
+        rows = self._connection.execute(
+            """
+            WITH first AS (
+                SELECT ticket, registration_id, registered_at, row_number() OVER (ORDER BY ticket) AS rank
+                  FROM (SELECT *
+                          FROM registrations.waitlist
+                         WHERE event_id = %(event_id)s
+                         ORDER BY ticket
+                         LIMIT cardinality(%(parts)s::smallint[])) AS line
+            ), left_line AS (
+                DELETE FROM registrations.waitlist
+                 USING first
+                 WHERE waitlist.event_id = %(event_id)s AND waitlist.ticket = first.ticket
+            ), offered AS (
+                UPDATE registrations.event_registrations AS registration
+                   SET status = 'offered', part = (%(parts)s::smallint[])[first.rank],
+                       offer_expires_at = %(expires_at)s, version = version + 1
+                  FROM first
+                 WHERE registration.id = first.registration_id AND registration.registered_at = first.registered_at
+                RETURNING registration.*
+            ), offer AS (
+                INSERT INTO registrations.offers (registration_id, registered_at, event_id, expires_at)
+                SELECT id, registered_at, event_id, offer_expires_at FROM offered
+            )
+            SELECT * FROM offered ORDER BY ticket
+            """,
+            {"event_id": event_id, "parts": list(parts), "expires_at": expires_at},
+        ).fetchall()
+        return [_held(row) for row in rows]
+
+    def due_offers(self, event_id: int, now: datetime, limit: int) -> list[HeldRegistration]:
+        rows = self._connection.execute(
+            """
+            SELECT registration.*
+              FROM (SELECT *
+                      FROM registrations.offers
+                     WHERE event_id = %s AND expires_at <= %s
+                     ORDER BY expires_at
+                     LIMIT %s) AS offer
+              JOIN registrations.event_registrations AS registration
+                ON registration.id = offer.registration_id AND registration.registered_at = offer.registered_at
+             ORDER BY offer.expires_at, registration.id
+            """,
+            (event_id, now, limit),
+        ).fetchall()
+        return [_held(row) for row in rows]
+
+    def events_with_due_offers(self, now: datetime, limit: int) -> list[int]:
+        rows = self._connection.execute(
+            """
+            SELECT DISTINCT event_id
+              FROM (SELECT event_id FROM registrations.offers WHERE expires_at <= %s ORDER BY expires_at LIMIT %s)
+                   AS due
+             ORDER BY event_id
+            """,
+            (now, limit),
+        ).fetchall()
+        return [row["event_id"] for row in rows]
+
+    # Lists -----------------------------------------------------------------------------------------
+
+    def page_of_event(self, event_id: int, after: tuple[datetime, int] | None, limit: int) -> list[Registration]:
+        # The line is counted once, up to the first of the page who waits.
+        rows = self._connection.execute(
+            """
+            WITH page AS (
+                SELECT *
+                  FROM registrations.event_registrations
+                 WHERE event_id = %(event_id)s AND registered_at >= %(moment)s
+                   AND (registered_at, id) > (%(moment)s, %(id)s)
+                 ORDER BY registered_at, id
+                 LIMIT %(limit)s
+            ), first AS (
+                SELECT min(ticket) AS ticket FROM page WHERE status = 'waitlisted'
+            ), ahead AS (
+                SELECT count(*) AS people
+                  FROM registrations.waitlist, first
+                 WHERE waitlist.event_id = %(event_id)s AND waitlist.ticket < first.ticket
+            )
+            SELECT page.*,
+                   CASE WHEN status = 'waitlisted'
+                        THEN ahead.people + (SELECT count(*)
+                                               FROM registrations.waitlist
+                                              WHERE waitlist.event_id = %(event_id)s
+                                                AND waitlist.ticket BETWEEN first.ticket AND page.ticket)
+                   END AS position
+              FROM page, first, ahead
+             ORDER BY registered_at, id
+            """,
+            {"event_id": event_id, "limit": limit, **_boundary(after or (_FIRST, 0))},
+        ).fetchall()
+        return [_registration(row, position=row["position"]) for row in rows]
+
+    def page_of_user(self, user_id: int, before: tuple[datetime, int] | None, limit: int) -> list[Registration]:
+        rows = self._connection.execute(
+            """
+            SELECT page.*,
+                   CASE WHEN status = 'waitlisted'
+                        THEN (SELECT count(*)
+                                FROM registrations.waitlist
+                               WHERE waitlist.event_id = page.event_id AND waitlist.ticket <= page.ticket)
+                   END AS position
+              FROM (SELECT *
+                      FROM registrations.event_registrations
+                     WHERE user_id = %(user_id)s AND registered_at <= %(moment)s
+                       AND (registered_at, id) < (%(moment)s, %(id)s)
+                     ORDER BY registered_at DESC, id DESC
+                     LIMIT %(limit)s) AS page
+             ORDER BY registered_at DESC, id DESC
+            """,
+            {"user_id": user_id, "limit": limit, **_boundary(before or (_LAST, 0))},
+        ).fetchall()
+        return [_registration(row, position=row["position"]) for row in rows]
+
+    # Months ----------------------------------------------------------------------------------------
+
+    def add_month(self, first: date, following: date) -> None:
+        # Attached when it is complete: making it as a partition would lock out everyone who registers.
+        name = sql.Identifier("registrations", f"event_registrations_{first:%Y_%m}")
+        parent = sql.Identifier("registrations", "event_registrations")
+        self._connection.execute(
+            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(name, parent)
+        )
+        self._connection.execute(
+            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                parent, name, sql.Literal(f"{first} 00:00:00+00"), sql.Literal(f"{following} 00:00:00+00")
+            )
+        )
+
+    def has_month(self, first: date) -> bool:
+        row = self._connection.execute(
+            "SELECT to_regclass(%s) IS NOT NULL AS there", (f"registrations.event_registrations_{first:%Y_%m}",)
+        ).fetchone()
+        assert row is not None
+        return bool(row["there"])
+
+    # People who are to be forgotten ----------------------------------------------------------------
 
     def erase_user(self, user_id: int) -> None:
-        self._connection.execute(_HOLD_USER_ALONE, (user_id,))
+        # Every registration has this table locked, from before it looks for the row added here: those under way are
+        # waited for, and those to come find the row. So it costs them nothing, and erasing people is rare.
+        self._connection.execute("LOCK TABLE registrations.holders IN SHARE MODE")
         self._connection.execute(
             "INSERT INTO registrations.erased_users (user_id) VALUES (%s) ON CONFLICT (user_id) DO NOTHING", (user_id,)
         )
+
+    def is_erased(self, user_id: int) -> bool:
+        row = self._connection.execute(
+            "SELECT FROM registrations.erased_users WHERE user_id = %s", (user_id,)
+        ).fetchone()
+        return row is not None
 
     def events_ahead(self, user_id: int, now: datetime) -> list[int]:
         rows = self._connection.execute(
@@ -109,37 +488,6 @@ class PostgresRegistrations:
         ).fetchall()
         return [row["event_id"] for row in rows]
 
-    def cancel(self, places: EventPlaces, user_id: int) -> tuple[Registration, int, EventPlaces] | None:
-        row = self._connection.execute(
-            """
-            WITH held AS (
-                SELECT id, status
-                  FROM registrations.event_registrations
-                 WHERE event_id = %s AND user_id = %s AND status IN ('active', 'waitlisted', 'offered')
-            ), cancelled AS (
-                UPDATE registrations.event_registrations AS registration
-                   SET status = 'cancelled', version = version + 1, offer_expires_at = NULL
-                  FROM held
-                 WHERE registration.id = held.id
-                RETURNING registration.*, held.status AS was
-            ), counted AS (
-                UPDATE registrations.events AS event
-                   SET registered = registered - (was = 'active')::int,
-                       waitlisted = waitlisted - (was = 'waitlisted')::int,
-                       counts_version = counts_version + 1
-                  FROM cancelled
-                 WHERE event.event_id = cancelled.event_id
-                RETURNING registered, waitlisted, counts_version
-            )
-            SELECT * FROM cancelled, counted
-            """,
-            (places.event_id, user_id),
-        ).fetchone()
-        if row is None:
-            return None
-        after = places.model_copy(update={name: row[name] for name in ("registered", "waitlisted", "counts_version")})
-        return Registration.model_validate({**row, "position": None}), row["version"], after
-
     def held_registrations(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
         rows = self._connection.execute(
             """
@@ -152,3 +500,44 @@ class PostgresRegistrations:
             (user_id, after_id, limit),
         ).fetchall()
         return [row["row"] for row in rows]
+
+
+def _registration(row: Row, *, position: int | None = None) -> Registration:
+    return Registration(
+        id=row["id"],
+        event_id=row["event_id"],
+        user_id=row["user_id"],
+        status=row["status"],
+        position=position,
+        registered_at=row["registered_at"],
+        offer_expires_at=row["offer_expires_at"],
+    )
+
+
+def _held(row: Row) -> HeldRegistration:
+    return HeldRegistration(_registration(row), row["version"], row["part"], row["ticket"])
+
+
+def _counts_after(row: Row) -> Counts:
+    """After one more registration in a part; `all_…` are the sums as they were before it."""
+    placed = row["status"] == "active"
+    registered = row["all_taken"] + placed
+    return Counts(
+        registered=registered,
+        waitlisted=row["all_waiting"] + (not placed),
+        available=max(0, row["capacity"] - registered),
+        version=row["all_versions"] + 1,
+        parts=[
+            PartCounts(number=row["part"], registered=row["taken"], waitlisted=row["waiting"], version=row["version"])
+        ],
+    )
+
+
+def _names(held: Sequence[HeldRegistration]) -> Row:
+    registrations = [each.registration for each in held]
+    return {"ids": [each.id for each in registrations], "moments": [each.registered_at for each in registrations]}
+
+
+def _boundary(position: tuple[datetime, int]) -> Row:
+    moment, last_id = position
+    return {"moment": moment, "id": last_id}

@@ -1,45 +1,80 @@
-"""Registering for an event: a place while there is one, then a place in line."""
+"""Registering for an event: a place while there is one, then a place in line; cancelling, and offers to the line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 from eventsplatform.clock import Clock
-from eventsplatform.errors import ConflictError, NotFoundError, UnauthenticatedError
+from eventsplatform.errors import ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.model import Appendable, Work
+from eventsplatform.pagination import Page, decode_cursor, encode_cursor, invalid_cursor
 from eventsplatform.registrations import messages
-from eventsplatform.registrations.model import CapacityAnswer, EventPlaces, Registration
+from eventsplatform.registrations.lifecycle import (
+    OFFER_LIFETIME,
+    AlreadyRegisteredError,
+    LockedEvent,
+    PlaceStore,
+    not_registered,
+    release,
+)
+from eventsplatform.registrations.model import CapacityAnswer, Counts, EventPlaces, PageQuery, Registration
 
+Result = TypeVar("Result")
 
-class AlreadyRegisteredError(Exception):
-    """Raised by the store when the person already has a registration for the event."""
+# Where a registration stands in lists: its moment, and its id for those of the same moment.
+Position = tuple[datetime, int]
+
+# How many expired offers one run looks at; what is left is due a minute later.
+SWEEP = 1_000
 
 
 class UnknownEventError(Exception):
     """The event is not known here yet, or not open to the public."""
 
 
-class ErasedAttendeeError(Exception):
-    """Raised by the store when the person's account has been erased."""
+class _NoFreePlaceError(Exception):
+    def __init__(self, may_have_room: bool) -> None:
+        super().__init__()
+        self.may_have_room = may_have_room
 
 
-class RegistrationStore(Protocol):
-    def find_places(self, event_id: int, *, for_update: bool = False) -> EventPlaces | None:
-        """The event's projection, on request locked until the transaction ends."""
+class RegistrationStore(PlaceStore, Protocol):
+    def put_events(self, events: Sequence[EventPlaces]) -> None:
+        """Keep each projection, in order, unless a later version is already there."""
 
-    def put_places(self, places: Sequence[EventPlaces]) -> None:
-        """Keep the catalog's side of each projection, in order, unless a later version is already there."""
+    def set_capacity(self, event_id: int, capacity: int) -> None:
+        """Until a later version of the event is told."""
 
-    def lower_capacity(self, event_id: int, version: int, capacity: int) -> CapacityAnswer:
-        """Give out no more than `capacity` places of this version of the event, if no more are taken."""
+    def add_places(self, event_ids: Sequence[int]) -> None:
+        """Give events that have none yet their places."""
 
-    def add(self, places: EventPlaces, user_id: int) -> tuple[Registration, EventPlaces]:
-        """A registration in a free place or in line, and the counts after it.
+    def unsettled(self, event_ids: Sequence[int]) -> list[int]:
+        """Those of the events that have more or fewer places open than they should."""
 
-        Raises AlreadyRegisteredError or ErasedAttendeeError.
+    def page_of_event(self, event_id: int, after: Position | None, limit: int) -> list[Registration]:
+        """The event's registrations that come after a position, in order."""
+
+    def page_of_user(self, user_id: int, before: Position | None, limit: int) -> list[Registration]:
+        """The user's registrations that come before a position, the last first."""
+
+    def may_have_room(self, event_id: int, now: datetime) -> bool:
+        """Whether a place is free, or was before one who is taking it, or is held by an offer that has expired."""
+
+    def take_place(
+        self, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> tuple[Registration, Counts] | None:
+        """A registration in a free place of an open event; None when there is none.
+
+        Without `wait` a place that someone else may be taking counts as none. Raises AlreadyRegisteredError.
         """
+
+    def is_erased(self, user_id: int) -> bool:
+        """Whether the account of the person has been erased."""
+
+    def events_with_due_offers(self, now: datetime, limit: int) -> list[int]: ...
 
 
 class EventDirectory(Protocol):
@@ -50,10 +85,17 @@ class EventDirectory(Protocol):
 
 
 class Registrations:
-    def __init__(self, work: Work[RegistrationStore], events: EventDirectory, clock: Clock) -> None:
+    def __init__(
+        self,
+        work: Work[RegistrationStore],
+        events: EventDirectory,
+        clock: Clock,
+        offer_lifetime: timedelta = OFFER_LIFETIME,
+    ) -> None:
         self._work = work
         self._events = events
         self._clock = clock
+        self._offer_lifetime = offer_lifetime
 
     def register(self, event_id: int, caller: Caller) -> Registration:
         """Take a place, or a place in line when the event is full.
@@ -61,54 +103,221 @@ class Registrations:
         Raises NotFoundError for an event that is not open to the public, ConflictError for one that is
         over or cancelled and for a second registration of the same person.
         """
-        try:
-            return self._take_place(event_id, caller)
-        except UnknownEventError:
-            # The catalog's message about the event may still be on the way.
-            self.learn_events([self._events.describe(event_id)])
-        try:
-            return self._take_place(event_id, caller)
-        except UnknownEventError as error:
-            raise NotFoundError(f"There is no event {event_id}.") from error
 
-    def learn_events(self, places: Sequence[EventPlaces]) -> None:
-        """Project events, told by the catalog."""
-        with self._work.statement() as store:
-            store.put_places(places)
+        return self._knowing(event_id, lambda: self._register(event_id, caller.user_id))
 
-    def accept_capacity(self, places: EventPlaces, capacity: int) -> CapacityAnswer:
+    def cancel(self, event_id: int, caller: Caller) -> None:
+        """Give up one's place, offer or place in line; what is freed is offered to the first in line.
+
+        Raises NotFoundError without a registration, ConflictError once the event has started.
+        """
+
+        def change(store: RegistrationStore, outbox: Appendable) -> None:
+            now = self._clock()
+            event = self._event(store, event_id)
+            locked = LockedEvent(store, outbox, event, now, self._offer_lifetime)
+            held = store.find_held(event_id, caller.user_id)
+            if held is not None and event.starts_at <= now:
+                raise ConflictError("The event has started; this registration can no longer be cancelled.")
+            release(locked, held, event_id, caller.user_id)
+
+        self._knowing(event_id, lambda: self._work.run(None, change))
+
+    def accept(self, event_id: int, caller: Caller) -> Registration:
+        """Take the place that was offered. Raises NotFoundError, or ConflictError when there is no offer any more."""
+
+        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
+            now = self._clock()
+            event = self._event(store, event_id)
+            locked = LockedEvent(store, outbox, event, now, self._offer_lifetime)
+            held = store.find_held(event_id, caller.user_id)
+            if held is None:
+                raise not_registered(event_id)
+            offer = held.registration
+            if offer.status != "offered":
+                raise ConflictError(f"There is no offer to accept: your registration is {offer.status}.")
+            if offer.offer_expires_at is not None and offer.offer_expires_at <= now:
+                raise ConflictError("The offer has expired.")
+            self._check_open(event, now)
+            accepted = locked.accept(held)
+            locked.finish()
+            return accepted
+
+        return self._knowing(event_id, lambda: self._work.run(Registration, change))
+
+    def learn_events(self, events: Sequence[EventPlaces]) -> None:
+        """Project events, told by the catalog, and give their places to whom they are for."""
+        if not events:
+            return
+        event_ids = sorted({event.event_id for event in events})
+        with self._work() as (store, _):
+            store.put_events(events)
+            store.add_places(event_ids)
+            unsettled = store.unsettled(event_ids)
+        for event_id in unsettled:
+            self._settle(event_id)
+
+    def accept_capacity(self, event: EventPlaces, capacity: int) -> CapacityAnswer:
         """Decide whether an event may have fewer places: not fewer than are taken.
 
         Told by the catalog before it lowers the capacity. From an acceptance on no more places are given out, until
         a later version of the event says how many there are. What was not known yet of this version is learnt first,
         so that a late message about an earlier one does not undo it.
         """
-        with self._work() as (store, _):
-            store.put_places([places])
-            return store.lower_capacity(places.event_id, places.version, capacity)
+        self.learn_events([event])
+        with self._work() as (store, outbox):
+            store.lock_line(event.event_id)
+            known = store.find_event(event.event_id)
+            assert known is not None
+            lowered = known.model_copy(update={"capacity": capacity})
+            locked = LockedEvent(store, outbox, lowered, self._clock(), self._offer_lifetime)
+            accepted = known.version == event.version and locked.taken <= capacity
+            if accepted:
+                store.set_capacity(event.event_id, capacity)
+                locked.finish()
+            return CapacityAnswer(accepted=accepted, taken=locked.taken)
 
-    def _take_place(self, event_id: int, caller: Caller) -> Registration:
-        """Raises UnknownEventError for an event that is not known here, or only as a draft."""
+    def expire_offers(self) -> int:
+        """Pass on the places of offers that have expired; the number of events that had some."""
+        with self._work.statement() as store:
+            event_ids = store.events_with_due_offers(self._clock(), SWEEP)
+        for event_id in event_ids:
+            self._settle(event_id)
+        return len(event_ids)
 
-        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
-            places = store.find_places(event_id, for_update=True)
-            if places is None or places.status == "draft":
-                raise UnknownEventError
-            self._check_open(places)
+    def of_event(self, event_id: int, query: PageQuery, caller: Caller) -> Page[Registration]:
+        """All registrations for an event in the order in which they came, for its organiser.
+
+        Raises NotFoundError, ForbiddenError for anyone else, InvalidInputError for a cursor of another list.
+        """
+        after = _position(query.cursor)
+
+        def read() -> list[Registration]:
+            with self._work() as (store, _):
+                event = self._event(store, event_id)
+                if event.organizer_id != caller.user_id:
+                    raise ForbiddenError("Only the event's organiser sees who has registered.")
+                return store.page_of_event(event_id, after, query.limit + 1)
+
+        return _page(self._knowing(event_id, read), query.limit)
+
+    def of_user(self, query: PageQuery, caller: Caller) -> Page[Registration]:
+        """One's own registrations, the latest first. Raises InvalidInputError for a cursor of another list."""
+        before = _position(query.cursor)
+        with self._work.statement() as store:
+            return _page(store.page_of_user(caller.user_id, before, query.limit + 1), query.limit)
+
+    def _register(self, event_id: int, user_id: int) -> Registration:
+        """Each way in a transaction of its own: one that found no place may have locks that the next must not have."""
+        try:
+            return self._take_place(event_id, user_id, wait=False)
+        except _NoFreePlaceError as tried:
+            places_are_busy = tried.may_have_room
+        if places_are_busy:
             try:
-                registration, places = store.add(places, caller.user_id)
-            except AlreadyRegisteredError as error:
-                raise ConflictError(f"You are already registered for event {event_id}.") from error
-            except ErasedAttendeeError as error:
-                raise UnauthenticatedError("The account has been erased.") from error
-            what: messages.Happening = "created" if registration.status == "active" else "waitlisted"
-            outbox.append(messages.registration_changed(registration, 1, places, what, caller.user_id))
+                return self._take_place(event_id, user_id, wait=True)
+            except _NoFreePlaceError:
+                pass
+        return self._join_line(event_id, user_id)
+
+    def _take_place(self, event_id: int, user_id: int, *, wait: bool) -> Registration:
+        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
+            now = self._clock()
+            taken = store.take_place(event_id, user_id, now, wait=wait)
+            if taken is None:
+                raise _NoFreePlaceError(store.may_have_room(event_id, now))
+            registration, counts = taken
+            outbox.append(messages.registration_changed(registration, 1, counts, "created", user_id))
             return registration
 
-        return self._work.run(Registration, change)
+        return self._run(change)
 
-    def _check_open(self, places: EventPlaces) -> None:
-        if places.status != "published":
-            raise ConflictError(f"Registration is closed: the event is {places.status}.")
-        if places.starts_at <= self._clock():
+    def _join_line(self, event_id: int, user_id: int) -> Registration:
+        """A place in line; or a place after all, when one has been freed or an offer has expired."""
+
+        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
+            now = self._clock()
+            event = self._event(store, event_id)
+            self._check_open(event, now)
+            store.lock_line(event_id)
+            if store.is_erased(user_id):
+                raise UnauthenticatedError("The account has been erased.")
+            if store.may_have_room(event_id, now):
+                locked = LockedEvent(store, outbox, event, now, self._offer_lifetime)
+                locked.settle()
+                placed = locked.register(user_id)
+                locked.finish()
+                if placed is not None:
+                    return placed
+            registration, counts = store.add_waiting(event_id, user_id)
+            outbox.append(messages.registration_changed(registration, 1, counts, "waitlisted", user_id))
+            return registration
+
+        return self._run(change)
+
+    def _run(self, change: Callable[[RegistrationStore, Appendable], Registration]) -> Registration:
+        """A second registration of the same person is a refusal, which a repeat of the request is told again."""
+
+        def refusing(store: RegistrationStore, outbox: Appendable) -> Registration:
+            try:
+                return change(store, outbox)
+            except AlreadyRegisteredError as error:
+                raise ConflictError("You are already registered for this event.") from error
+
+        return self._work.run(Registration, refusing)
+
+    def _settle(self, event_id: int) -> None:
+        more = True
+        while more:
+            with self._work() as (store, outbox):
+                event = store.find_event(event_id)
+                assert event is not None
+                locked = LockedEvent(store, outbox, event, self._clock(), self._offer_lifetime)
+                more = locked.settle()
+                locked.finish()
+
+    def _knowing(self, event_id: int, act: Callable[[], Result]) -> Result:
+        """`act`, after asking the catalog when the event is not known here: its message may still be on the way."""
+        try:
+            return act()
+        except UnknownEventError:
+            self.learn_events([self._events.describe(event_id)])
+        try:
+            return act()
+        except UnknownEventError as error:
+            raise NotFoundError(f"There is no event {event_id}.") from error
+
+    @staticmethod
+    def _event(store: RegistrationStore, event_id: int) -> EventPlaces:
+        """Raises UnknownEventError for an event that is not known here, or only as a draft."""
+        event = store.find_event(event_id)
+        if event is None or event.status == "draft":
+            raise UnknownEventError
+        return event
+
+    @staticmethod
+    def _check_open(event: EventPlaces, now: datetime) -> None:
+        if event.status != "published":
+            raise ConflictError(f"Registration is closed: the event is {event.status}.")
+        if event.starts_at <= now:
             raise ConflictError("Registration is closed: the event has started.")
+
+
+def _page(found: list[Registration], limit: int) -> Page[Registration]:
+    """A page of those found, of which one more than the limit tells that there is a next."""
+    items = found[:limit]
+    last = items[-1] if len(found) > limit else None
+    return Page(items=items, next_cursor=encode_cursor([last.registered_at.isoformat(), last.id]) if last else None)
+
+
+def _position(cursor: str | None) -> Position | None:
+    if not cursor:
+        return None
+    moment, last_id = decode_cursor(cursor, length=2)
+    try:
+        registered_at = datetime.fromisoformat(moment)
+    except (TypeError, ValueError) as error:
+        raise invalid_cursor() from error
+    if registered_at.tzinfo is None or not isinstance(last_id, int):
+        raise invalid_cursor()
+    return registered_at, last_id

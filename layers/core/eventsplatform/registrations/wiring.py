@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
@@ -12,7 +13,9 @@ from eventsplatform.config import read_setting
 from eventsplatform.errors import NotFoundError
 from eventsplatform.messaging.outbox import unit_of_work
 from eventsplatform.registrations.attendees import Attendees
+from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
 from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.months import Months
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
 
@@ -34,11 +37,24 @@ class CatalogFunctions:
 
 
 def _registrations() -> Registrations:
-    return Registrations(unit_of_work(database(), PostgresRegistrations), CatalogFunctions(FunctionClient()), utc_now)
+    work = unit_of_work(database(), PostgresRegistrations)
+    return Registrations(work, CatalogFunctions(FunctionClient()), utc_now, _offer_lifetime())
 
 
 def _attendees() -> Attendees:
-    return Attendees(unit_of_work(database(), PostgresRegistrations), utc_now)
+    return Attendees(unit_of_work(database(), PostgresRegistrations), utc_now, _offer_lifetime())
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Registrations: _registrations, Attendees: _attendees}
+def _months() -> Months:
+    return Months(unit_of_work(database(), PostgresRegistrations), utc_now)
+
+
+def _offer_lifetime() -> timedelta:
+    return timedelta(hours=read_setting("OFFER_HOURS", float, default=OFFER_LIFETIME / timedelta(hours=1)))
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {
+    Registrations: _registrations,
+    Attendees: _attendees,
+    Months: _months,
+}
