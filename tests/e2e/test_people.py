@@ -307,12 +307,15 @@ def test_an_erased_person_is_nowhere_and_who_counted_on_them_knows(platform: Run
     assert (event["status"], event["organizer"]) == ("cancelled", {"id": person.id, "name": "Deleted user"})
     told = eventually(
         lambda: platform.sql(
-            "SELECT registered, waitlisted FROM catalog.events WHERE id = %s AND registered = 0", [attended["id"]]
+            "SELECT registered, waitlisted FROM catalog.events WHERE id = %s AND waitlisted = 0", [attended["id"]]
         ),
         within=20,
         what="a place that was given back",
     )
-    assert told == [{"registered": 0, "waitlisted": 1}]
+    # It is held for who is next in line.
+    assert told == [{"registered": 1, "waitlisted": 0}]
+    mine = platform.http.get("/v1/users/me/registrations", headers=guest.headers).json()["items"]
+    assert {each["event_id"]: each["status"] for each in mine}[attended["id"]] == "offered"
     assert platform.http.post("/v1/auth/login", json={"email": person.email, "password": PASSWORD}).status_code == 401
     refreshed = platform.http.post("/v1/auth/refresh", json={"refresh_token": person.refresh_token})
     assert refreshed.status_code == 401
