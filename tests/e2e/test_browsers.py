@@ -125,7 +125,7 @@ def test_answers_that_api_gateway_words_itself_do_so_too(
         404: platform.http.get("/v1/nowhere"),
         401: platform.http.get("/v1/auth/sessions", headers=token),
         413: platform.http.post("/v1/auth/login", content=b"x" * (10 * 1024 * 1024 + 1)),
-        400: platform.http.post("/v1/auth/login", json={}),
+        400: platform.http.post("/v1/auth/login", json=[]),
     }
 
     assert {status: answer.status_code for status, answer in answers.items()} == {status: status for status in answers}

@@ -105,7 +105,7 @@ def test_while_postgres_does_not_answer_requests_are_told_to_come_back(
 
     assert_unavailable(read)
     assert_unavailable(write)
-    assert status == (503, "unhealthy", {"database"})
+    assert status == (503, "unhealthy", {"database", "partitions"})
     eventually(lambda: platform.http.get(f"/v1/events/{event['id']}").status_code == 200, what="the event again")
 
 

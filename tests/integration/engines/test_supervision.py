@@ -136,7 +136,7 @@ def test_a_failed_start_names_engine_and_log_and_stops_the_others(tmp_path: Path
     message = str(failure.value)
     assert message.startswith("postgres does not start")
     assert str(tmp_path / "logs" / "postgres.log") in message
-    assert "not compatible" in message  # PostgreSQL's own words, from its log
+    assert "incompatible with server" in message  # PostgreSQL's own words, from its log
     assert set(psutil.Process().children()) <= before
 
 
