@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from eventsplatform.adapters.postgres import Connection, Database
+from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, EventIn, KnownEvent
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
@@ -209,16 +210,21 @@ def _services(database_url: str, shards: int, clock: Clock) -> Iterator[_Service
             return UnitOfWork(database, store, lambda _: None, shards)
 
         identity = work("identity", PostgresIdentity)
-        catalog = Catalog(work("catalog", PostgresCatalog), _Users(UserDirectory(identity)), _NoPlaces(), clock)
+        places = _Places()
+        catalog = Catalog(work("catalog", PostgresCatalog), _Users(UserDirectory(identity)), places, clock)
         registrations = Registrations(work("registrations", PostgresRegistrations), _Events(catalog), clock)
+        places.registrations = registrations
         yield _Services(AccountOpening(identity, _PASSWORDS, clock), catalog, registrations)
 
 
-class _NoPlaces:
-    """Registrations, whom nobody asks: the demo's events keep their capacities."""
+class _Places:
+    """Registrations as the catalog asks it. Made before it, for each of the two asks the other."""
+
+    registrations: Registrations
 
     def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        raise NotImplementedError
+        answer = self.registrations.accept_capacity(EventPlaces.of_event(facts_of(event)), capacity)
+        return CapacityAnswer.model_validate(answer.model_dump())
 
 
 @dataclass(frozen=True)

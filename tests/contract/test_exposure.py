@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -73,11 +74,21 @@ SECRETS = {
 MADE_UP = {"tests/unit", "tests/contract", "tests/integration", "tests/e2e"}
 
 
+# Of tools: environments, caches, the local platform's state.
+MADE_BY_TOOLS = {".venv", ".local", ".git", ".aws-sam", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__"}
+
+
+def _files_without_git() -> Iterator[str]:
+    for directory, below, files in os.walk(ROOT):
+        below[:] = [name for name in below if name not in MADE_BY_TOOLS]
+        yield from (str((Path(directory) / name).relative_to(ROOT)) for name in files)
+
+
 def tracked_files() -> Iterator[Path]:
+    """The project's files: those that git lists, or without a clone all that no tool has made."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a clone: there is no list of files that belong to the project")
-    for name in listed.stdout.decode().split("\0"):
+    names = listed.stdout.decode().split("\0") if listed.returncode == 0 else _files_without_git()
+    for name in names:
         if name and not any(name.startswith(f"{directory}/") for directory in MADE_UP):
             yield ROOT / name
 

@@ -22,7 +22,6 @@ KEPT_FOR = {
     "refresh_tokens": timedelta(days=1),
     "sessions": timedelta(days=30),
     "known_networks": timedelta(days=180),
-    "idempotency_keys": timedelta(hours=24),
 }
 
 
@@ -42,8 +41,6 @@ class HousekeepingStore(Protocol):
     def delete_sessions(self, before: datetime, at_most: int) -> int: ...
 
     def delete_known_networks(self, before: datetime, at_most: int) -> int: ...
-
-    def delete_idempotency_keys(self, before: datetime, at_most: int) -> int: ...
 
 
 class Housekeeping:
@@ -73,5 +70,4 @@ def _deletions(store: HousekeepingStore) -> dict[str, Callable[[datetime, int], 
         "refresh_tokens": store.delete_refresh_tokens,
         "sessions": store.delete_sessions,
         "known_networks": store.delete_known_networks,
-        "idempotency_keys": store.delete_idempotency_keys,
     }

@@ -81,13 +81,3 @@ class PostgresHousekeeping:
             """,
             {"before": before, "at_most": at_most},
         ).rowcount
-
-    def delete_idempotency_keys(self, before: datetime, at_most: int) -> int:
-        return self._connection.execute(
-            """
-            DELETE FROM identity.idempotency_keys WHERE id IN
-                   (SELECT id FROM identity.idempotency_keys
-                     WHERE created_at < %(before)s ORDER BY created_at LIMIT %(at_most)s FOR UPDATE SKIP LOCKED)
-            """,
-            {"before": before, "at_most": at_most},
-        ).rowcount
