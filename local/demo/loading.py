@@ -29,7 +29,7 @@ from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
 from eventsplatform.identity.service import AccountOpening, UserDirectory
 from eventsplatform.messaging.outbox import UnitOfWork
-from eventsplatform.registrations.model import EventPlaces, Registration
+from eventsplatform.registrations.model import EventFacts, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
 from eventsplatform.tracing import continue_trace
@@ -223,7 +223,7 @@ class _Places:
     registrations: Registrations
 
     def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        answer = self.registrations.accept_capacity(EventPlaces.of_event(facts_of(event)), capacity)
+        answer = self.registrations.accept_capacity(EventFacts.of_event(facts_of(event)), capacity)
         return CapacityAnswer.model_validate(answer.model_dump())
 
 
@@ -244,5 +244,5 @@ class _Events:
 
     catalog: Catalog
 
-    def describe(self, event_id: int) -> EventPlaces:
-        return EventPlaces.of_event(self.catalog.describe(event_id).model_dump(mode="json"))
+    def describe(self, event_id: int) -> EventFacts:
+        return EventFacts.of_event(self.catalog.describe(event_id).model_dump(mode="json"))

@@ -37,7 +37,7 @@ from eventsplatform.errors import NotFoundError
 from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts, Organizer, Place
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
 from local.engines.engine import packaged_program
@@ -148,15 +148,24 @@ def _measure(url: str, directory: Path, rounds: int, seconds: int) -> Mapping[st
     return turns
 
 
-def _event(event_id: int, capacity: int) -> EventPlaces:
-    return EventPlaces(
-        event_id=event_id,
-        organizer_id=1,
+def _event(event_id: int, capacity: int) -> EventFacts:
+    now = utc_now()
+    return EventFacts(
+        id=event_id,
         title="A concert",
-        status="published",
-        starts_at=utc_now() + timedelta(days=30),
+        description="",
+        starts_at=now + timedelta(days=30),
+        ends_at=now + timedelta(days=30, hours=3),
+        timezone="UTC",
+        location=Place(name="A hall"),
         capacity=capacity,
+        category="music",
+        tags=[],
+        status="published",
+        organizer=Organizer(id=1, name="Ada"),
         version=1,
+        created_at=now,
+        updated_at=now,
     )
 
 
@@ -218,7 +227,7 @@ def _request(event_id: int, user_id: int) -> NamedRequest:
 
 
 class _NoCatalog:
-    def describe(self, event_id: int) -> EventPlaces:
+    def describe(self, event_id: int) -> EventFacts:
         raise NotFoundError(f"There is no event {event_id}.")
 
 

@@ -34,7 +34,7 @@ from eventsplatform.identity.tokens import AccessTokenIssuer
 from eventsplatform.mail import Mail
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
 from local.engines import Endpoints
@@ -152,8 +152,8 @@ class CatalogDirectory:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def describe(self, event_id: int) -> EventPlaces:
-        return EventPlaces.of_event(self._catalog.describe(event_id).model_dump(mode="json"))
+    def describe(self, event_id: int) -> EventFacts:
+        return EventFacts.of_event(self._catalog.describe(event_id).model_dump(mode="json"))
 
 
 class RegistrationsPlaces:
@@ -162,7 +162,7 @@ class RegistrationsPlaces:
     registrations: Registrations
 
     def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        answer = self.registrations.accept_capacity(EventPlaces.of_event(facts_of(event)), capacity)
+        answer = self.registrations.accept_capacity(EventFacts.of_event(facts_of(event)), capacity)
         return CapacityAnswer.model_validate(answer.model_dump())
 
 

@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field
 
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.entrypoints.step import direct
-from eventsplatform.registrations.model import CapacityAnswer, EventPlaces
+from eventsplatform.registrations.model import CapacityAnswer, EventFacts
 from eventsplatform.registrations.service import Registrations
 
 
@@ -18,4 +18,4 @@ class Question(BaseModel):
 @direct(Question)
 def handler(question: Question) -> CapacityAnswer:
     """Whether an event can have so few places; if so, no more are given out from now on."""
-    return provide(Registrations).accept_capacity(EventPlaces.of_event(question.event), question.capacity)
+    return provide(Registrations).accept_capacity(EventFacts.of_event(question.event), question.capacity)

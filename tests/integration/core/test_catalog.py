@@ -30,7 +30,7 @@ from eventsplatform.errors import (
 from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.outbox import Outbox
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts
 from tests.support.callers import caller
 from tests.support.database import RegistrationsPlaces, Services, administrator, event_in, services
 
@@ -77,7 +77,7 @@ def told(url: str, event_id: int) -> list[dict[str, Any]]:
 
 def learnt(running: Services, event_id: int) -> None:
     """Registrations has heard of the event as it is."""
-    running.registrations.learn_events([EventPlaces.of_event(facts_of(running.catalog.describe(event_id)))])
+    running.registrations.learn_events([EventFacts.of_event(facts_of(running.catalog.describe(event_id)))])
 
 
 def move(url: str, event_id: int, *, starts_in: timedelta, ends_in: timedelta) -> None:
@@ -222,7 +222,7 @@ def test_registrations_gives_out_no_more_places_as_soon_as_it_has_accepted(runni
     running.registrations.register(event_id, caller(1))
 
     running.catalog.change(event_id, patch(capacity=1), owner)
-    running.registrations.learn_events([EventPlaces.of_event(facts_of(before))])
+    running.registrations.learn_events([EventFacts.of_event(facts_of(before))])
 
     assert running.registrations.register(event_id, caller(2)).status == "waitlisted"
 
@@ -317,7 +317,7 @@ def test_a_capacity_that_was_accepted_and_not_committed_is_taken_back(
 
     last = told(migrated_database, event_id)[-1]
     assert (last["version"], last["payload"]["capacity"]) == (3, 5)
-    running.registrations.learn_events([EventPlaces.of_event(last["payload"])])
+    running.registrations.learn_events([EventFacts.of_event(last["payload"])])
     assert [running.registrations.register(event_id, caller(n)).status for n in (1, 2)] == ["active", "active"]
 
 
@@ -334,7 +334,7 @@ def test_a_repeat_of_a_lowering_does_not_lower_again(running: Services, migrated
     assert again == first
     assert running.catalog.describe(event_id).capacity == 4
     running.registrations.learn_events(
-        [EventPlaces.of_event(row["payload"]) for row in told(migrated_database, event_id)]
+        [EventFacts.of_event(row["payload"]) for row in told(migrated_database, event_id)]
     )
     assert [running.registrations.register(event_id, caller(n)).status for n in (1, 2)] == ["active", "active"]
 

@@ -30,7 +30,7 @@ from eventsplatform.identity.sign_in_limits import PER_ACCOUNT
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.pagination import encode_cursor
 from eventsplatform.personal_data import DELETED_NAME, DELETED_TITLE, PAGE_ROWS
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts
 from tests.support.callers import caller
 from tests.support.database import SHARDS, AnyUser, RegistrationsPlaces, Services, administrator, event_in, services
 from tests.support.people import CLIENT, PASSWORD, People, add_user, new_email, people, rows
@@ -363,7 +363,7 @@ def waits_for_lock(url: str) -> bool:
 
 
 def register(others: Services, event_id: int, *users: int) -> None:
-    others.registrations.learn_events([EventPlaces.of_event(others.catalog.describe(event_id).model_dump(mode="json"))])
+    others.registrations.learn_events([EventFacts.of_event(others.catalog.describe(event_id).model_dump(mode="json"))])
     for user in users:
         others.registrations.register(event_id, caller(user))
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from eventsplatform.identity.people import AccountPatch, Erasure
 from eventsplatform.operations.migrate import SERVICES
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts
 from tests.support.callers import caller
 from tests.support.database import Services, administrator, event_in, services
 from tests.support.people import CLIENT, PASSWORD, People, add_user, new_email, people, rows
@@ -125,8 +125,8 @@ MAP = {
         erasure="deleted",
     ),
     "registrations.events": Held(
-        personal=columns("organizer_id title"),
-        besides=columns("event_id status starts_at capacity version"),
+        personal=columns("organizer_id team facts"),
+        besides=columns("event_id status starts_at ends_at timezone capacity version"),
         export="a copy of what the catalog exports",
         erasure="follows the catalog's messages",
     ),
@@ -332,7 +332,7 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
         caller(user_id),
     )
     others.registrations.learn_events(
-        [EventPlaces.of_event(event.model_dump(mode="json")) for event in (others.catalog.describe(published), draft)]
+        [EventFacts.of_event(event.model_dump(mode="json")) for event in (others.catalog.describe(published), draft)]
     )
     others.registrations.register(published, caller(user_id))
     helped = others.published_event(SOMEBODY_ELSE)
@@ -415,7 +415,7 @@ def test_nothing_survives_an_erasure(
         """,
         somebody.id,
     )
-    others.registrations.learn_events([EventPlaces.of_event(row["payload"]) for row in told])
+    others.registrations.learn_events([EventFacts.of_event(row["payload"]) for row in told])
 
     assert traces(migrated_database, somebody) == {}
     assert rows_about(migrated_database, somebody) == []

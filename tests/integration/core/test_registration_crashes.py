@@ -19,7 +19,7 @@ from eventsplatform.errors import DependencyUnavailableError, NotFoundError
 from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
 from tests.support.callers import caller
@@ -39,7 +39,7 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngines]
 
 
 class NoDirectory:
-    def describe(self, event_id: int) -> EventPlaces:
+    def describe(self, event_id: int) -> EventFacts:
         raise NotFoundError(f"There is no event {event_id}.")
 
 
@@ -96,7 +96,7 @@ def test_killed_workers_and_a_crash_of_postgres_lose_and_oversell_nothing(mortal
     with services(url) as running:
         event_id = running.published_event(21, capacity=PLACES)
         event = running.catalog.describe(event_id).model_dump(mode="json")
-        running.registrations.learn_events([EventPlaces.of_event(event)])
+        running.registrations.learn_events([EventFacts.of_event(event)])
     shares = [range(1_000 * number, 1_000 * number + PEOPLE_EACH) for number in range(1, WORKERS + 1)]
     workers = [start(url, event_id, share) for share in shares]
     try:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from eventsplatform.errors import ConflictError, NotFoundError
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
-from eventsplatform.registrations.model import EventPlaces, PageQuery
+from eventsplatform.registrations.model import EventFacts, PageQuery
 from eventsplatform.registrations.repository import PostgresRegistrations
 from tests.support.callers import caller
 from tests.support.database import services
@@ -130,7 +130,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.rules.settle(self.now)
         event = self.running.catalog.describe(self.event_id).model_dump(mode="json")
         changed = {**event, "version": self.version, "capacity": capacity}
-        self.registrations.learn_events([EventPlaces.of_event(changed)])
+        self.registrations.learn_events([EventFacts.of_event(changed)])
 
     def _sweep(self) -> None:
         self.rules.settle(self.now)
@@ -175,4 +175,5 @@ def test_a_store_that_makes_no_offers_would_be_seen(machine: type[Lifecycle], mo
     monkeypatch.setattr(PostgresRegistrations, "offer", lambda *_: [])
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine, settings=settings(BOUNDED, phases=[Phase.generate]))
+        # As many examples as it takes: it ends with the first one that frees a place which someone waits for.
+        run_state_machine_as_test(machine, settings=settings(BOUNDED, max_examples=200, phases=[Phase.generate]))

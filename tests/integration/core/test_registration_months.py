@@ -127,7 +127,13 @@ def test_registrations_of_earlier_releases_are_carried_over_with_their_places_an
 
 def test_the_database_itself_refuses_one_place_too_many(migrated_database: str) -> None:
     with administrator(migrated_database) as connection, connection.transaction(force_rollback=True):
-        connection.execute("INSERT INTO registrations.events VALUES (%s, 1, 'x', 'published', now(), 1, 1)", (2**60,))
+        connection.execute(
+            """
+            INSERT INTO registrations.events (event_id, organizer_id, status, starts_at, ends_at, capacity, version)
+            VALUES (%s, 1, 'published', now(), now(), 1, 1)
+            """,
+            (2**60,),
+        )
         connection.execute("INSERT INTO registrations.places VALUES (%s, 0, 1, 1)", (2**60,))
         with pytest.raises(CheckViolation, match="never_oversold"):
             connection.execute("UPDATE registrations.places SET taken = taken + 1 WHERE event_id = %s", (2**60,))

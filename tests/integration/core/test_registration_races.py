@@ -17,7 +17,7 @@ from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import ConflictError, NotFoundError
 from eventsplatform.messaging.outbox import UnitOfWork
-from eventsplatform.registrations.model import Counts, EventPlaces, Registration
+from eventsplatform.registrations.model import Counts, EventFacts, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
 from tests.support.callers import caller
@@ -32,7 +32,7 @@ StoreFactory = Callable[[Connection], RegistrationStore]
 
 
 class NoDirectory:
-    def describe(self, event_id: int) -> EventPlaces:
+    def describe(self, event_id: int) -> EventFacts:
         raise NotFoundError(f"There is no event {event_id}.")
 
 
@@ -128,7 +128,7 @@ def _accept(registrations: Registrations, event_id: int, user_id: int, told: Ack
 def known_event(running: Services, capacity: int) -> int:
     event_id = running.published_event(ORGANIZER, capacity=capacity)
     running.registrations.learn_events(
-        [EventPlaces.of_event(running.catalog.describe(event_id).model_dump(mode="json"))]
+        [EventFacts.of_event(running.catalog.describe(event_id).model_dump(mode="json"))]
     )
     return event_id
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eventsplatform.adapters.postgres import Connection, Database
-from eventsplatform.catalog.model import ToldCounts, ToldRegistration
+from eventsplatform.catalog.messages import facts_of
+from eventsplatform.catalog.model import TeamRole, ToldCounts, ToldRegistration
 from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
-from eventsplatform.errors import ConflictError, NotFoundError
+from eventsplatform.errors import ConflictError, ForbiddenError, NotFoundError
 from eventsplatform.messaging.outbox import UnitOfWork
-from eventsplatform.registrations.model import Counts, EventPlaces, Registration
+from eventsplatform.registrations.model import Counts, EventFacts, PageQuery, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
 from tests.support.callers import caller
@@ -80,7 +81,7 @@ def test_a_second_registration_of_the_same_person_is_a_conflict_and_changes_no_c
 def test_registration_for_an_event_that_is_over_or_off_is_closed(running: Services, status: str) -> None:
     event_id = running.published_event(ORGANIZER)
     event = running.catalog.describe(event_id).model_copy(update={"status": status, "version": 3})
-    running.registrations.learn_events([EventPlaces.of_event(event.model_dump(mode="json"))])
+    running.registrations.learn_events([EventFacts.of_event(event.model_dump(mode="json"))])
 
     with pytest.raises(ConflictError, match=status):
         running.registrations.register(event_id, caller(1))
@@ -106,7 +107,7 @@ def test_a_draft_and_an_event_that_does_not_exist_look_the_same(running: Service
 
 def test_an_event_that_was_known_as_a_draft_is_open_as_soon_as_it_is_published(running: Services) -> None:
     draft = running.catalog.create(event_in(), caller(ORGANIZER))
-    running.registrations.learn_events([EventPlaces.of_event(draft.model_dump(mode="json"))])
+    running.registrations.learn_events([EventFacts.of_event(draft.model_dump(mode="json"))])
     running.catalog.publish(draft.id, caller(ORGANIZER))
 
     assert running.registrations.register(draft.id, caller(1)).status == "active"
@@ -116,8 +117,8 @@ def test_a_late_message_about_an_event_does_not_overwrite_a_newer_one(running: S
     event_id = running.published_event(ORGANIZER, capacity=1)
     event = running.catalog.describe(event_id).model_dump(mode="json")
 
-    running.registrations.learn_events([EventPlaces.of_event({**event, "version": 3, "status": "cancelled"})])
-    running.registrations.learn_events([EventPlaces.of_event({**event, "version": 2})])
+    running.registrations.learn_events([EventFacts.of_event({**event, "version": 3, "status": "cancelled"})])
+    running.registrations.learn_events([EventFacts.of_event({**event, "version": 2})])
 
     with pytest.raises(ConflictError, match="cancelled"):
         running.registrations.register(event_id, caller(1))
@@ -128,7 +129,7 @@ def test_learning_an_event_again_leaves_its_counts_alone(running: Services, migr
     running.registrations.register(event_id, caller(1))
     event = running.catalog.describe(event_id).model_dump(mode="json")
 
-    running.registrations.learn_events([EventPlaces.of_event({**event, "version": 3, "capacity": 5})])
+    running.registrations.learn_events([EventFacts.of_event({**event, "version": 3, "capacity": 5})])
 
     assert counts(migrated_database, event_id) == {"registered": 1, "waitlisted": 0}
 
@@ -210,14 +211,14 @@ def register_at_once(
 
 
 class NoDirectory:
-    def describe(self, event_id: int) -> EventPlaces:
+    def describe(self, event_id: int) -> EventFacts:
         raise NotFoundError(f"There is no event {event_id}.")
 
 
 def known_event(running: Services) -> int:
     event_id = running.published_event(ORGANIZER, capacity=PLACES)
     running.registrations.learn_events(
-        [EventPlaces.of_event(running.catalog.describe(event_id).model_dump(mode="json"))]
+        [EventFacts.of_event(running.catalog.describe(event_id).model_dump(mode="json"))]
     )
     return event_id
 
@@ -291,10 +292,53 @@ def test_without_the_lock_the_same_race_oversells(running: Services, migrated_da
     """The control: a race that a store without the lock survived would prove nothing about the lock."""
     event_id = running.published_event(ORGANIZER, capacity=1)
     running.registrations.learn_events(
-        [EventPlaces.of_event(running.catalog.describe(event_id).model_dump(mode="json"))]
+        [EventFacts.of_event(running.catalog.describe(event_id).model_dump(mode="json"))]
     )
 
     got, failures = register_at_once(migrated_database, event_id, WithoutLock, THREADS)
 
     assert failures == []
     assert sum(registration.status == "active" for registration in got) > 1
+
+
+def test_what_the_catalog_tells_of_an_event_is_known_here_to_the_word(running: Services) -> None:
+    event_id = running.published_event(ORGANIZER)
+    running.teams.put(event_id, 2, "check_in", caller(ORGANIZER))
+    told = facts_of(running.catalog.describe(event_id))
+
+    running.registrations.learn_events([EventFacts.of_event(told)])
+
+    known = running.registrations.facts_of([event_id])[event_id].model_dump(mode="json")
+    assert {name: value for name, value in told.items() if name in known} == known
+    assert told.keys() - known.keys() == {"price"}
+
+
+def test_an_event_that_an_earlier_release_knew_is_asked_for_when_more_of_it_is_needed(
+    running: Services, migrated_database: str
+) -> None:
+    event_id = known_event(running)
+    with administrator(migrated_database) as connection:
+        connection.execute("UPDATE registrations.events SET facts = NULL WHERE event_id = %s", (event_id,))
+
+    asked = running.registrations.facts_of([event_id])
+
+    assert asked[event_id].title == running.catalog.describe(event_id).title
+    with administrator(migrated_database) as connection:
+        row = connection.execute(
+            "SELECT facts->>'title' AS title FROM registrations.events WHERE event_id = %s", (event_id,)
+        ).fetchone()
+    assert row == {"title": asked[event_id].title}
+
+
+@pytest.mark.parametrize("role", ["manager", "check_in"])
+def test_the_whole_team_sees_who_has_registered_and_nobody_else(running: Services, role: TeamRole) -> None:
+    event_id = running.published_event(ORGANIZER)
+    registration = running.registrations.register(event_id, caller(1))
+    running.teams.put(event_id, 2, role, caller(ORGANIZER))
+    running.registrations.learn_events([EventFacts.of_event(facts_of(running.catalog.describe(event_id)))])
+
+    page = running.registrations.of_event(event_id, PageQuery(), caller(2))
+
+    assert page.items == [registration]
+    with pytest.raises(ForbiddenError):
+        running.registrations.of_event(event_id, PageQuery(), caller(3))

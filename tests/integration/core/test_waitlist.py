@@ -12,7 +12,7 @@ import pytest
 from eventsplatform.catalog.model import ToldRegistration
 from eventsplatform.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
-from eventsplatform.registrations.model import EventPlaces, PageQuery, Registration
+from eventsplatform.registrations.model import EventFacts, PageQuery, Registration
 from tests.support.callers import caller
 from tests.support.database import Services, administrator, services
 
@@ -49,7 +49,7 @@ class World:
 
     def learn(self, event_id: int, version: int, **changes: Any) -> None:
         event = self.running.catalog.describe(event_id).model_dump(mode="json")
-        self.running.registrations.learn_events([EventPlaces.of_event({**event, "version": version, **changes})])
+        self.running.registrations.learn_events([EventFacts.of_event({**event, "version": version, **changes})])
 
     def statuses(self, event_id: int) -> dict[int, str]:
         """Of everyone whose registration is not cancelled, with the position of who waits."""
@@ -238,7 +238,7 @@ def test_fewer_places_than_are_taken_free_none_until_there_are_as_few_again(worl
 
 def test_a_lower_capacity_is_accepted_unless_more_places_are_taken(world: World) -> None:
     event_id = world.event(5, ADA, GRACE)
-    event = EventPlaces.of_event(world.running.catalog.describe(event_id).model_dump(mode="json"))
+    event = EventFacts.of_event(world.running.catalog.describe(event_id).model_dump(mode="json"))
 
     refused = world.running.registrations.accept_capacity(event, 1)
     accepted = world.running.registrations.accept_capacity(event, 2)

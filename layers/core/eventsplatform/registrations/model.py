@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eventsplatform.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT
 
+TeamRole = Literal["manager", "check_in"]
+EventRole = Literal["owner", "manager", "check_in"]
 RegistrationStatus = Literal["active", "waitlisted", "offered", "cancelled", "checked_in"]
 
 # Of each event. As many registrations of one event can be under way at once without waiting for each other's COMMIT.
@@ -41,33 +43,73 @@ class PageQuery(BaseModel):
     cursor: str | None = Field(default=None, max_length=500)
 
 
+class Membership(BaseModel):
+    """Someone who helps with an event."""
+
+    user_id: int
+    role: TeamRole
+
+
 class EventPlaces(BaseModel):
-    """The projection of an event: what decides whether a place can be taken. `version` is the catalog's."""
+    """What of an event decides whether a place can be taken, and by whom it is run. `version` is the catalog's."""
 
     event_id: int
     organizer_id: int
-    title: str
     status: str
     starts_at: datetime
+    ends_at: datetime
+    timezone: str
     capacity: int
+    team: list[Membership]
     version: int
 
     def is_open(self, now: datetime) -> bool:
         """Whether places are still given out."""
         return self.status == "published" and now < self.starts_at
 
+    def role_of(self, user_id: int) -> EventRole | None:
+        if user_id == self.organizer_id:
+            return "owner"
+        return next((member.role for member in self.team if member.user_id == user_id), None)
+
+
+class Place(BaseModel):
+    """Where an event is; WGS 84 degrees where they are known."""
+
+    name: str
+    lat: float | None = None
+    lon: float | None = None
+
+
+class Organizer(BaseModel):
+    id: int
+    name: str
+
+
+class EventFacts(BaseModel):
+    """The projection of an event: what the catalog tells of it, in a message or an answer."""
+
+    id: int
+    title: str
+    description: str
+    starts_at: datetime
+    ends_at: datetime
+    timezone: str
+    location: Place
+    capacity: int
+    category: str
+    tags: list[str]
+    status: str
+    cancellation_reason: str | None = None
+    organizer: Organizer
+    team: list[Membership] = []
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
     @classmethod
-    def of_event(cls, event: Mapping[str, Any]) -> EventPlaces:
-        """The projection of an event as the catalog tells it, in a message or an answer."""
-        return cls(
-            event_id=event["id"],
-            organizer_id=event["organizer"]["id"],
-            title=event["title"],
-            status=event["status"],
-            starts_at=event["starts_at"],
-            capacity=event["capacity"],
-            version=event["version"],
-        )
+    def of_event(cls, event: Mapping[str, Any]) -> EventFacts:
+        return cls.model_validate(event)
 
 
 class CapacityAnswer(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.postgres import Connection, Row
 from eventsplatform.registrations.lifecycle import AlreadyRegisteredError
@@ -16,6 +17,7 @@ from eventsplatform.registrations.model import (
     LINE,
     PARTS,
     Counts,
+    EventFacts,
     EventPlaces,
     HeldRegistration,
     Part,
@@ -98,21 +100,37 @@ class PostgresRegistrations:
     # Events and their places -----------------------------------------------------------------------
 
     def find_event(self, event_id: int) -> EventPlaces | None:
-        row = self._connection.execute("SELECT * FROM registrations.events WHERE event_id = %s", (event_id,)).fetchone()
+        row = self._connection.execute(
+            """
+            SELECT event_id, organizer_id, status, starts_at, ends_at, timezone, capacity, team, version
+              FROM registrations.events
+             WHERE event_id = %s
+            """,
+            (event_id,),
+        ).fetchone()
         return EventPlaces(**row) if row else None
 
-    def put_events(self, events: Sequence[EventPlaces]) -> None:
+    def facts_of(self, event_ids: Sequence[int]) -> dict[int, EventFacts]:
+        rows = self._connection.execute(
+            "SELECT event_id, facts FROM registrations.events WHERE event_id = ANY(%s) AND facts IS NOT NULL",
+            (list(event_ids),),
+        ).fetchall()
+        return {row["event_id"]: EventFacts.model_validate(row["facts"]) for row in rows}
+
+    def put_events(self, events: Sequence[EventFacts]) -> None:
         self._connection.cursor().executemany(
             """
             INSERT INTO registrations.events AS known
-                   (event_id, organizer_id, title, status, starts_at, capacity, version)
-            VALUES (%(event_id)s, %(organizer_id)s, %(title)s, %(status)s, %(starts_at)s, %(capacity)s, %(version)s)
+                   (event_id, organizer_id, status, starts_at, ends_at, timezone, capacity, team, facts, version)
+            VALUES (%(id)s, %(organizer_id)s, %(status)s, %(starts_at)s, %(ends_at)s, %(timezone)s, %(capacity)s,
+                    %(team)s, %(facts)s, %(version)s)
             ON CONFLICT (event_id) DO UPDATE
-               SET organizer_id = excluded.organizer_id, title = excluded.title, status = excluded.status,
-                   starts_at = excluded.starts_at, capacity = excluded.capacity, version = excluded.version
-             WHERE known.version < excluded.version
+               SET organizer_id = excluded.organizer_id, status = excluded.status, starts_at = excluded.starts_at,
+                   ends_at = excluded.ends_at, timezone = excluded.timezone, capacity = excluded.capacity,
+                   team = excluded.team, facts = excluded.facts, version = excluded.version
+             WHERE known.version < excluded.version OR known.facts IS NULL
             """,
-            [each.model_dump() for each in events],
+            [_event_row(each) for each in events],
         )
 
     def set_capacity(self, event_id: int, capacity: int) -> None:
@@ -500,6 +518,12 @@ class PostgresRegistrations:
             (user_id, after_id, limit),
         ).fetchall()
         return [row["row"] for row in rows]
+
+
+def _event_row(event: EventFacts) -> Row:
+    facts = event.model_dump(mode="json")
+    columns = event.model_dump(include={"id", "status", "starts_at", "ends_at", "timezone", "capacity", "version"})
+    return {**columns, "organizer_id": event.organizer.id, "team": Jsonb(facts["team"]), "facts": Jsonb(facts)}
 
 
 def _registration(row: Row, *, position: int | None = None) -> Registration:

@@ -20,7 +20,7 @@ from eventsplatform.registrations.lifecycle import (
     not_registered,
     release,
 )
-from eventsplatform.registrations.model import CapacityAnswer, Counts, EventPlaces, PageQuery, Registration
+from eventsplatform.registrations.model import CapacityAnswer, Counts, EventFacts, EventPlaces, PageQuery, Registration
 
 Result = TypeVar("Result")
 
@@ -42,8 +42,11 @@ class _NoFreePlaceError(Exception):
 
 
 class RegistrationStore(PlaceStore, Protocol):
-    def put_events(self, events: Sequence[EventPlaces]) -> None:
+    def put_events(self, events: Sequence[EventFacts]) -> None:
         """Keep each projection, in order, unless a later version is already there."""
+
+    def facts_of(self, event_ids: Sequence[int]) -> dict[int, EventFacts]:
+        """What is known of the events; one is missing that was last told of to an earlier release."""
 
     def set_capacity(self, event_id: int, capacity: int) -> None:
         """Until a later version of the event is told."""
@@ -80,7 +83,7 @@ class RegistrationStore(PlaceStore, Protocol):
 class EventDirectory(Protocol):
     """The catalog, as registrations asks it for an event it has not been told about yet."""
 
-    def describe(self, event_id: int) -> EventPlaces:
+    def describe(self, event_id: int) -> EventFacts:
         """Raises NotFoundError."""
 
 
@@ -145,11 +148,11 @@ class Registrations:
 
         return self._knowing(event_id, lambda: self._work.run(Registration, change))
 
-    def learn_events(self, events: Sequence[EventPlaces]) -> None:
+    def learn_events(self, events: Sequence[EventFacts]) -> None:
         """Project events, told by the catalog, and give their places to whom they are for."""
         if not events:
             return
-        event_ids = sorted({event.event_id for event in events})
+        event_ids = sorted({event.id for event in events})
         with self._work() as (store, _):
             store.put_events(events)
             store.add_places(event_ids)
@@ -157,7 +160,15 @@ class Registrations:
         for event_id in unsettled:
             self._settle(event_id)
 
-    def accept_capacity(self, event: EventPlaces, capacity: int) -> CapacityAnswer:
+    def facts_of(self, event_ids: Sequence[int]) -> dict[int, EventFacts]:
+        """What the catalog has told of events; it is asked for those of which nothing is known here."""
+        with self._work.statement() as store:
+            known = store.facts_of(event_ids)
+        if missing := [self._events.describe(event_id) for event_id in event_ids if event_id not in known]:
+            self.learn_events(missing)
+        return known | {event.id: event for event in missing}
+
+    def accept_capacity(self, event: EventFacts, capacity: int) -> CapacityAnswer:
         """Decide whether an event may have fewer places: not fewer than are taken.
 
         Told by the catalog before it lowers the capacity. From an acceptance on no more places are given out, until
@@ -166,14 +177,14 @@ class Registrations:
         """
         self.learn_events([event])
         with self._work() as (store, outbox):
-            store.lock_line(event.event_id)
-            known = store.find_event(event.event_id)
+            store.lock_line(event.id)
+            known = store.find_event(event.id)
             assert known is not None
             lowered = known.model_copy(update={"capacity": capacity})
             locked = LockedEvent(store, outbox, lowered, self._clock(), self._offer_lifetime)
             accepted = known.version == event.version and locked.taken <= capacity
             if accepted:
-                store.set_capacity(event.event_id, capacity)
+                store.set_capacity(event.id, capacity)
                 locked.finish()
             return CapacityAnswer(accepted=accepted, taken=locked.taken)
 
@@ -186,7 +197,7 @@ class Registrations:
         return len(event_ids)
 
     def of_event(self, event_id: int, query: PageQuery, caller: Caller) -> Page[Registration]:
-        """All registrations for an event in the order in which they came, for its organiser.
+        """All registrations for an event in the order in which they came, for its team.
 
         Raises NotFoundError, ForbiddenError for anyone else, InvalidInputError for a cursor of another list.
         """
@@ -195,8 +206,8 @@ class Registrations:
         def read() -> list[Registration]:
             with self._work() as (store, _):
                 event = self._event(store, event_id)
-                if event.organizer_id != caller.user_id:
-                    raise ForbiddenError("Only the event's organiser sees who has registered.")
+                if event.role_of(caller.user_id) is None:
+                    raise ForbiddenError("Only the event's team sees who has registered.")
                 return store.page_of_event(event_id, after, query.limit + 1)
 
         return _page(self._knowing(event_id, read), query.limit)

@@ -14,7 +14,7 @@ from eventsplatform.errors import NotFoundError
 from eventsplatform.messaging.outbox import unit_of_work
 from eventsplatform.registrations.attendees import Attendees
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
-from eventsplatform.registrations.model import EventPlaces
+from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.months import Months
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
@@ -26,14 +26,14 @@ class CatalogFunctions:
     def __init__(self, functions: FunctionClient) -> None:
         self._functions = functions
 
-    def describe(self, event_id: int) -> EventPlaces:
+    def describe(self, event_id: int) -> EventFacts:
         try:
             event = self._functions.invoke(read_setting("DESCRIBE_EVENT_FUNCTION", str), {"event_id": event_id})
         except FunctionCallError as error:
             if error.error_type == NotFoundError.__name__:
                 raise NotFoundError(f"There is no event {event_id}.") from error
             raise
-        return EventPlaces.of_event(event)
+        return EventFacts.of_event(event)
 
 
 def _registrations() -> Registrations:
