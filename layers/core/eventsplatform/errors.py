@@ -108,6 +108,12 @@ class MethodNotAllowedError(PlatformError):
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
+class NotAcceptableError(PlatformError):
+    code = "not_acceptable"
+    title = "There is no such form of it"
+    status = HTTPStatus.NOT_ACCEPTABLE
+
+
 class ConflictError(PlatformError):
     """The request is sound but the present state refuses it (a second registration, a cancelled event)."""
 
@@ -205,6 +211,7 @@ _BY_STATUS: dict[int, type[PlatformError]] = {
         ForbiddenError,
         NotFoundError,
         MethodNotAllowedError,
+        NotAcceptableError,
         ConflictError,
         UnsupportedMediaTypeError,
     )
