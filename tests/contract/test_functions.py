@@ -240,6 +240,9 @@ class Fresh:
         assert self._platform.http.delete(f"{path}/me", headers=first.headers).status_code == 204
         return path.split("/")[3]
 
+    def _now(self) -> str:
+        return rfc3339(utc_now())
+
     def _new_email(self) -> str:
         return f"new-{time.time_ns()}@example.org"
 

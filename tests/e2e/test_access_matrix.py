@@ -264,6 +264,7 @@ def _(_world: World, _caller: str) -> Request:
 @request_for("POST /v1/events/{event_id}/publish")
 @request_for("POST /v1/events/{event_id}/cancel")
 @request_for("GET /v1/events/{event_id}/team")
+@request_for("GET /v1/events/{event_id}/history")
 def _(world: World, _caller: str) -> Request:
     return Request(path={"event_id": world.event(published=False)})
 

@@ -14,6 +14,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from eventsplatform.adapters.postgres import Connection, Database
+from eventsplatform.catalog.history import EventHistory
 from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, EventIn, KnownEvent
 from eventsplatform.catalog.repository import PostgresCatalog
@@ -32,6 +33,8 @@ from eventsplatform.identity.sessions_repository import PostgresSessions
 from eventsplatform.identity.sign_in_limits import Attempts, AttemptsInMemory, SignInLimits
 from eventsplatform.identity.tokens import AccessTokenIssuer
 from eventsplatform.mail import Mail
+from eventsplatform.messaging.history import History, HistoryQuestion, RecordedChange, RecordedHistory
+from eventsplatform.messaging.history_repository import PostgresHistory
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
 from eventsplatform.registrations.model import EventFacts
@@ -93,6 +96,7 @@ class Services:
     housekeeping: Housekeeping
     catalog: Catalog
     teams: Teams
+    history: EventHistory
     registrations: Registrations
     poked: list[set[int]]
     mailbox: Mailbox
@@ -166,6 +170,19 @@ class RegistrationsPlaces:
         return CapacityAnswer.model_validate(answer.model_dump())
 
 
+class RecordedEvents:
+    """Messaging as the catalog asks it for an event's past."""
+
+    def __init__(self, database: Database) -> None:
+        self._history = History(PostgresHistory(database))
+
+    def changes(self, event_id: int, before: int | None, limit: int) -> list[RecordedChange]:
+        return self._history.answer(HistoryQuestion(event_id=event_id, before=before, limit=limit)).changes
+
+    def at(self, event_id: int, moment: datetime) -> RecordedHistory:
+        return self._history.answer(HistoryQuestion(event_id=event_id, as_of=moment))
+
+
 @contextmanager
 def services(
     url: str, *, clock: Clock = utc_now, passwords: Passwords = PASSWORDS, attempts: Attempts | None = None
@@ -183,6 +200,8 @@ def services(
 
     places = RegistrationsPlaces()
     catalog_work = work("catalog", PostgresCatalog)
+    messaging = Database(DatabaseSettings(url, "messaging", False))
+    databases.append(messaging)
     catalog = Catalog(catalog_work, AnyUser(), places, clock)
     places.registrations = Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock)
     issuer = AccessTokenIssuer(lambda: KEYS, issuer=ISSUER, audience=AUDIENCE, clock=clock)
@@ -201,6 +220,7 @@ def services(
             housekeeping=Housekeeping(work("identity", PostgresHousekeeping), clock),
             catalog=catalog,
             teams=Teams(catalog_work, AnyUser()),
+            history=EventHistory(catalog_work, RecordedEvents(messaging)),
             registrations=places.registrations,
             poked=poked,
             mailbox=mailbox,

@@ -283,6 +283,46 @@ class CategoryItem(BaseModel):
     slug: str
 
 
+class HistoryQuery(BaseModel):
+    """The query string of `GET /v1/events/{id}/history`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    as_of: Moment | None = Field(default=None, description="Answer the event as it was then, instead of its changes.")
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT)
+    cursor: str | None = Field(default=None, max_length=500)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.as_of is not None and self.cursor is not None:
+            raise ValueError("as_of and cursor do not come together")
+        return self
+
+
+class FieldChange(BaseModel):
+    """A field of an event, and its values before and after a change."""
+
+    field: str
+    before: Any = Field(serialization_alias="from")
+    after: Any = Field(serialization_alias="to")
+
+
+class HistoryEntry(BaseModel):
+    """One change of an event. Its creation changes every field from null."""
+
+    version: int
+    type: str
+    at: datetime
+    actor: Organizer | None = Field(description="Null: the platform itself, or someone whose account has been erased.")
+    changes: list[FieldChange] | None = Field(description="Null: what was before is no longer kept.")
+
+
+class EventThen(KnownEvent):
+    """An event as it was at a moment, with its team and its counts of that time."""
+
+    as_of: datetime
+
+
 # What cannot change any more once people may have registered on its account, and once the event has begun.
 FIXED_ONCE_PUBLISHED = frozenset({"price"})
 FIXED_ONCE_STARTED = FIXED_ONCE_PUBLISHED | {"starts_at", "timezone", "capacity", "category"}

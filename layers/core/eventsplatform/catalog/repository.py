@@ -379,7 +379,7 @@ class PostgresCatalog:
 
     def find_users(self, user_ids: Sequence[int]) -> dict[int, Organizer]:
         rows = self._connection.execute(
-            "SELECT id, name FROM catalog.users WHERE id = ANY(%s)", (list(user_ids),)
+            "SELECT id, name FROM catalog.users WHERE id = ANY(%s) AND NOT erased", (list(user_ids),)
         ).fetchall()
         return {row["id"]: Organizer(id=row["id"], name=row["name"]) for row in rows}
 

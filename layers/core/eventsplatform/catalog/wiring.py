@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
 from eventsplatform.adapters.postgres import database
+from eventsplatform.catalog.history import EventHistory
 from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, KnownEvent
 from eventsplatform.catalog.organizers import Organizers
@@ -16,6 +18,7 @@ from eventsplatform.catalog.teams import Teams
 from eventsplatform.clock import utc_now
 from eventsplatform.config import read_setting
 from eventsplatform.errors import NotFoundError
+from eventsplatform.messaging.history import RecordedChange, RecordedHistory
 from eventsplatform.messaging.outbox import unit_of_work
 
 
@@ -48,6 +51,23 @@ class RegistrationsFunctions:
         return CapacityAnswer.model_validate(answer)
 
 
+class MessagingFunctions:
+    """Messaging's own function, invoked directly."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def changes(self, event_id: int, before: int | None, limit: int) -> list[RecordedChange]:
+        return self._ask({"event_id": event_id, "before": before, "limit": limit}).changes
+
+    def at(self, event_id: int, moment: datetime) -> RecordedHistory:
+        return self._ask({"event_id": event_id, "as_of": moment.isoformat()})
+
+    def _ask(self, question: dict[str, Any]) -> RecordedHistory:
+        answer = self._functions.invoke(read_setting("READ_OUTBOX_FUNCTION", str), question)
+        return RecordedHistory.model_validate(answer)
+
+
 def _catalog() -> Catalog:
     functions = FunctionClient()
     return Catalog(
@@ -62,8 +82,17 @@ def _teams() -> Teams:
     return Teams(unit_of_work(database(), PostgresCatalog), IdentityFunctions(FunctionClient()))
 
 
+def _history() -> EventHistory:
+    return EventHistory(unit_of_work(database(), PostgresCatalog), MessagingFunctions(FunctionClient()))
+
+
 def _organizers() -> Organizers:
     return Organizers(unit_of_work(database(), PostgresCatalog), utc_now)
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Catalog: _catalog, Organizers: _organizers, Teams: _teams}
+FACTORIES: dict[type, Callable[[], Any]] = {
+    Catalog: _catalog,
+    EventHistory: _history,
+    Organizers: _organizers,
+    Teams: _teams,
+}

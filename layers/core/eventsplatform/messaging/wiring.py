@@ -7,6 +7,7 @@ from typing import Any
 
 from eventsplatform.messaging.bridge import NatsBridge
 from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.history import History
 from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.relay import Relay
 
@@ -40,4 +41,16 @@ def _records() -> Records:
     return Records(PostgresRecords(database()))
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Relay: _relay, NatsBridge: _bridge, Records: _records}
+def _history() -> History:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.messaging.history_repository import PostgresHistory
+
+    return History(PostgresHistory(database()))
+
+
+FACTORIES: dict[type, Callable[[], Any]] = {
+    Relay: _relay,
+    NatsBridge: _bridge,
+    Records: _records,
+    History: _history,
+}
