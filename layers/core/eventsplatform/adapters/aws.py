@@ -9,6 +9,7 @@ from typing import Any
 
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import logger
+from eventsplatform.transactions import require_no_locks
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 SECRETS_MAX_AGE_SECONDS = 300
@@ -34,7 +35,9 @@ def client(service: str, *, endpoint_url: str | None = None, read_timeout: float
 
 @cache
 def _session(boto3: Any) -> Any:
-    return boto3.Session()
+    session = boto3.Session()
+    session.events.register("before-send", lambda request, **_: require_no_locks(request.url.partition("?")[0]))
+    return session
 
 
 class SecretStore:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventsplatform.config import KafkaSettings
 from eventsplatform.observability import logger
+from eventsplatform.transactions import require_no_locks
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
@@ -72,6 +73,7 @@ class KafkaProducer:
         """
         from confluent_kafka import KafkaException
 
+        require_no_locks("Kafka")
         deadline = time.monotonic() + timeout_seconds
         acknowledged = [False] * len(messages)
         while True:

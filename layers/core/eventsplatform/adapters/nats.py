@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eventsplatform.config import NatsSettings
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import logger
+from eventsplatform.transactions import require_no_locks
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -33,6 +34,7 @@ class NatsConnection:
 
     def run(self, coroutine: Coroutine[Any, Any, T], *, timeout_seconds: float) -> T:
         """The coroutine's result. Raises TimeoutError when it takes longer than `timeout_seconds`."""
+        require_no_locks("NATS")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout_seconds)

@@ -28,6 +28,7 @@ from eventsplatform.outbound import (
     is_public,
     parse_public_url,
 )
+from eventsplatform.transactions import require_no_locks
 
 LOOK_UP_SECONDS = 2.0
 
@@ -85,6 +86,7 @@ class Outbound:
         Raises NotPublicError when the URL or what its name leads to is not public, UnreachableError when no answer
         has come in time or the certificate is not the host's.
         """
+        require_no_locks(url.partition("?")[0])
         deadline = time.monotonic() + within_seconds
         target = parse_public_url(url, ports=self._ports)
         addresses = self._addresses(target, deadline)

@@ -24,6 +24,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import DependencyUnavailableError, OutcomeUnknownError
 from eventsplatform.observability import logger, traced
+from eventsplatform.transactions import holding_locks, require_no_locks
 
 set_json_dumps(orjson.dumps)
 set_json_loads(orjson.loads)
@@ -85,7 +86,7 @@ class Database:
         Raises DependencyUnavailableError when Postgres can't be reached or the connection breaks, and its
         subclass OutcomeUnknownError when it breaks during COMMIT.
         """
-        with self._usable_connection() as connection:
+        with self._usable_connection() as connection, holding_locks(self):
             committing = False
             try:
                 with connection.pipeline():
@@ -122,6 +123,7 @@ class Database:
 
     @contextmanager
     def _usable_connection(self) -> Iterator[Connection]:
+        require_no_locks("another database", besides=self)
         try:
             if self._connection is None or not _is_usable(self._connection):
                 self._discard()
