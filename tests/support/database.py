@@ -40,6 +40,7 @@ from eventsplatform.operations.migrate import migrate
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
+from eventsplatform.transactions import require_no_locks
 from local.engines import Endpoints
 from tests.support.callers import caller
 
@@ -183,6 +184,12 @@ class RecordedEvents:
         return self._history.answer(HistoryQuestion(event_id=event_id, as_of=moment))
 
 
+def _read_keys() -> dict[str, str]:
+    """The keys as functions get them: from a store that is asked over the network."""
+    require_no_locks("the secret store")
+    return KEYS
+
+
 @contextmanager
 def services(
     url: str, *, clock: Clock = utc_now, passwords: Passwords = PASSWORDS, attempts: Attempts | None = None
@@ -204,7 +211,7 @@ def services(
     databases.append(messaging)
     catalog = Catalog(catalog_work, AnyUser(), places, clock)
     places.registrations = Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock)
-    issuer = AccessTokenIssuer(lambda: KEYS, issuer=ISSUER, audience=AUDIENCE, clock=clock)
+    issuer = AccessTokenIssuer(_read_keys, issuer=ISSUER, audience=AUDIENCE, clock=clock)
     tokens, mailbox, revoked = SessionTokens(lambda: issuer, clock), Mailbox(), RecordedRevocations()
     accounts = work("identity", PostgresIdentity)
     counting = attempts or AttemptsInMemory(time.monotonic)

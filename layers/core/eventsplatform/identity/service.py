@@ -198,7 +198,7 @@ class Identity:
         if not self._passwords.matches(account.password_hash, old):
             raise InvalidInputError([FieldError("/current_password", "is not the current password")])
         self._limits.forgive(attempt)
-        password_hash = self._passwords.hash(new)
+        password_hash, tokens = self._passwords.hash(new), self._tokens.read_keys()
 
         def change(store: IdentityStore, outbox: Appendable) -> tuple[int, Session]:
             locked = store.lock_account(caller.user_id)
@@ -211,7 +211,7 @@ class Identity:
             store.set_password(caller.user_id, password_hash)
             generation = store.next_generation(caller.user_id)
             store.end_sessions(caller.user_id, "password_changed", but=session_id)
-            session, kept = self._tokens.make(
+            session, kept = tokens.make(
                 locked.user, session_id=session_id, generation=generation, session_expires_at=until
             )
             store.rotate_token(session_id, client, kept)

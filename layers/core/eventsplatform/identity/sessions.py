@@ -133,6 +133,11 @@ class SessionTokens:
         self._access_tokens = access_tokens
         self._clock = clock
 
+    def read_keys(self) -> SessionTokens:
+        """The same with its keys at hand, for use in a transaction."""
+        access_tokens = self._access_tokens().read_keys()
+        return SessionTokens(lambda: access_tokens, self._clock)
+
     def make(
         self, user: User, *, session_id: UUID, generation: int, session_expires_at: datetime
     ) -> tuple[Session, NewRefreshToken]:
@@ -195,6 +200,8 @@ class Sessions:
         apart. Raises UnauthenticatedError.
         """
 
+        tokens = self._tokens.read_keys()
+
         def change(store: SessionStore, outbox: Appendable) -> Refreshed:
             presented = store.present_token(hash_token(refresh_token))
             self._check_usable(presented)
@@ -206,7 +213,7 @@ class Sessions:
                     AuditRecord("session.token_reused", "user", account.user.id, None, {"session_id": str(session_id)})
                 )
                 return Refreshed(ended=session_id)
-            session, kept = self._tokens.make(
+            session, kept = tokens.make(
                 account.user,
                 session_id=session_id,
                 generation=account.generation,
@@ -255,9 +262,11 @@ class Sessions:
         self._revocations.end_session(str(session_id))
 
     def _open(self, account: Account, client: Client, network: str) -> Session:
+        tokens = self._tokens.read_keys()
+
         def change(store: SessionStore, _outbox: Appendable) -> Session:
             session_id, expires_at = uuid4(), self._clock() + SESSION_LIFETIME
-            session, kept = self._tokens.make(
+            session, kept = tokens.make(
                 account.user, session_id=session_id, generation=account.generation, session_expires_at=expires_at
             )
             if not store.open_session(session_id, account, client, network, expires_at, kept):

@@ -47,6 +47,11 @@ class AccessTokenIssuer:
         self._audience = audience
         self._clock = clock
 
+    def read_keys(self) -> AccessTokenIssuer:
+        """The same with its keys at hand: reading them may be a call, for which no transaction waits."""
+        keys = self._keys()
+        return AccessTokenIssuer(lambda: keys, issuer=self._issuer, audience=self._audience, clock=self._clock)
+
     def issue(self, user: User, *, session_id: str, generation: int) -> str:
         """A token of the session. Whoever raises the user's generation ends all tokens issued before."""
         keys = self._keys()
