@@ -14,6 +14,7 @@ import pytest
 from eventsplatform.entrypoints.http import DEFAULT_HEADERS
 from eventsplatform.messaging.model import TOPICS
 from tests.support.template_rules.functions import (
+    LOGS,
     declarations_have_one_order,
     each_function_is_one_directory,
     environments_hold_no_secrets,
@@ -159,7 +160,8 @@ HEADERS = "ResponseParameters/Headers"
     ("rule", "change", "problem"),
     [
         ("log groups", drop("PingFunction/Properties/LoggingConfig"), "PingFunction: LoggingConfig.LogGroup is no"),
-        ("log groups", drop("PingLogGroup/Properties/RetentionInDays"), "PingLogGroup: no RetentionInDays"),
+        ("log groups", drop("PingLogGroup/Properties/RetentionInDays", LOGS), "PingLogGroup: no RetentionInDays"),
+        ("log groups", drop("PingLogGroup", LOGS), "PingFunction: LoggingConfig.LogGroup is no"),
         (
             "log groups",
             drop("DescribeBrokersFunction/Properties/LoggingConfig", MESSAGING),
@@ -225,7 +227,17 @@ HEADERS = "ResponseParameters/Headers"
             "is called JoinRoomFunction",
         ),
         ("directories", drop("PingFunction"), "functions/realtime/ping: no function of the template"),
-        ("directories", put("PingLogGroup/Properties/LogGroupName", "ping"), "PingLogGroup is not named after"),
+        (
+            "directories",
+            put("PingLogGroup/Properties/LogGroupName", {"Fn::Sub": "${Prefix}/realtime/pong"}, LOGS),
+            f"PingLogGroup of {LOGS} is not named after",
+        ),
+        (
+            "directories",
+            put("PingFunction/Properties/LoggingConfig/LogGroup", {"Fn::Sub": "${Logs.Outputs.Prefix}/realtime/pong"}),
+            "PingFunction: logs to another group",
+        ),
+        ("directories", drop("PingFunction"), f"{LOGS}:PingLogGroup: no function logs to it"),
         ("resources of statements", grant("s3:GetObject", "*"), "PingFunctionRole: allows"),
         ("resources of statements", grant("s3:GetObject", "arn:aws:s3:::*"), "PingFunctionRole: allows"),
         ("resources of statements", grant("s3:*", "arn:aws:s3:::bucket/*"), "PingFunctionRole: allows"),

@@ -12,6 +12,10 @@ from tests.support.template_rules.templates import ROOT, Resource, Templates, re
 SERVERLESS = "AWS::Serverless::Function"
 FUNCTION = "AWS::Lambda::Function"
 
+# The stack of the functions' log groups, and what it says that their names begin with.
+LOGS = "stacks/logs.yaml"
+LOGS_PREFIX = "${Logs.Outputs.Prefix}"
+
 # API Gateway answers 504 after 29 s, whatever the function does then.
 ANSWER_WITHIN_SECONDS = 29
 # An event source mapping of Kafka takes functions of at most 14 minutes.
@@ -52,14 +56,16 @@ _SECRET_VALUE = re.compile(
 
 def functions_log_to_groups_with_retention(templates: Templates) -> Iterator[str]:
     """Lambda makes a missing log group itself, and keeps its lines for ever."""
-    groups = {(group.template, group.logical_id): group for group in templates.deployed("AWS::Logs::LogGroup")}
-    for group in groups.values():
+    own: set[tuple[str, Any]] = set()
+    for group in templates.deployed("AWS::Logs::LogGroup"):
+        own.add((group.template, group.logical_id))
         if "RetentionInDays" not in group.properties:
             yield f"{group.name}: no RetentionInDays"
+    named = {f"{LOGS_PREFIX}/{path}" for path in _log_groups(templates).values()}
     for function in templates.deployed(FUNCTION):
-        group_id = (function.properties.get("LoggingConfig") or {}).get("LogGroup", {}).get("Ref")
-        if (function.template, group_id) not in groups:
-            yield f"{function.name}: LoggingConfig.LogGroup is no log group of the template"
+        group = (function.properties.get("LoggingConfig") or {}).get("LogGroup", {})
+        if (function.template, group.get("Ref")) not in own and group.get("Fn::Sub") not in named:
+            yield f"{function.name}: LoggingConfig.LogGroup is no log group of the templates"
 
 
 def functions_have_an_owner(templates: Templates) -> Iterator[str]:
@@ -160,6 +166,7 @@ def declarations_have_one_order(templates: Templates) -> Iterator[str]:
 def each_function_is_one_directory(templates: Templates) -> Iterator[str]:
     """`functions/<service>/<verb_noun>/app.py` is `<VerbNoun>Function`, and its log group is named after the path."""
     declared = set()
+    unclaimed = _log_groups(templates)
     for function in templates.written(SERVERLESS):
         path = function.properties["CodeUri"]
         declared.add(path)
@@ -171,13 +178,22 @@ def each_function_is_one_directory(templates: Templates) -> Iterator[str]:
         if function.logical_id not in (f"{_camel(name)}Function", f"{_camel(service)}{_camel(name)}Function"):
             yield f"{function.name}: {path} is called {_camel(name)}Function"
         group = function.logical_id.removesuffix("Function") + "LogGroup"
-        group_name = templates.sources[ROOT]["Resources"].get(group, {}).get("Properties", {}).get("LogGroupName")
-        if group_name != {"Fn::Sub": f"/${{AWS::StackName}}/{service}/{name}"}:
-            yield f"{function.name}: {group} is not named after {path}"
+        if unclaimed.pop(group, None) != f"{service}/{name}":
+            yield f"{function.name}: {group} of {LOGS} is not named after {path}"
+        if function.properties.get("LoggingConfig") != {"LogGroup": {"Fn::Sub": f"{LOGS_PREFIX}/{service}/{name}"}}:
+            yield f"{function.name}: logs to another group than that of {path}"
     present = {
         str(file.parent.relative_to(templates.directory)) for file in templates.directory.glob("functions/*/*/app.py")
     }
     yield from (f"{path}: no function of the template" for path in sorted(present - declared))
+    yield from (f"{LOGS}:{group}: no function logs to it" for group in sorted(unclaimed))
+
+
+def _log_groups(templates: Templates) -> dict[str, str]:
+    """The functions' log groups by their ids, each as `service/name`."""
+    groups = templates.sources[LOGS]["Resources"] if LOGS in templates.sources else {}
+    names = {group: body["Properties"]["LogGroupName"].get("Fn::Sub", "") for group, body in groups.items()}
+    return {group: name.removeprefix("${Prefix}/") for group, name in names.items()}
 
 
 def _answering_functions(templates: Templates) -> Iterator[str]:
