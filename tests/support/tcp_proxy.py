@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 HOST = "127.0.0.1"
 
 
@@ -48,6 +50,19 @@ def tcp_proxy(port: int, cuts: Cuts) -> Iterator[int]:
             _close(each)
         for thread in threads:
             thread.join(5)
+
+
+@contextmanager
+def cut_off(url: str, cuts: Cuts) -> Iterator[str]:
+    """The address of the same database, behind a proxy that cuts."""
+    address = conninfo_to_dict(url)
+    with tcp_proxy(int(str(address["port"])), cuts) as port:
+        yield make_conninfo(url, host=HOST, port=port)
+
+
+def committed(data: bytes) -> bool:
+    """Whether this is the server's word that a transaction has been committed (CommandComplete)."""
+    return b"COMMIT\x00" in data
 
 
 def _pass_on(source: socket.socket, target: socket.socket, is_cut: Callable[[bytes], bool], cuts: Cuts) -> None:

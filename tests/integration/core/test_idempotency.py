@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.catalog.model import Event
@@ -29,7 +28,7 @@ from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.messaging.model import Appendable
 from eventsplatform.messaging.outbox import UnitOfWork
 from tests.support.database import SHARDS, AnyUser, RegistrationsPlaces, administrator, caller, event_in
-from tests.support.tcp_proxy import HOST, Cuts, tcp_proxy
+from tests.support.tcp_proxy import Cuts, committed, cut_off
 
 BODY = b'{"title": "A concert"}'
 
@@ -181,19 +180,6 @@ def test_a_first_try_that_still_runs_is_a_conflict(migrated_database: str, key: 
 
 
 # A database that is cut off ----------------------------------------------------------------------
-
-
-@contextmanager
-def cut_off(url: str, cuts: Cuts) -> Iterator[str]:
-    """The address of the same database, behind a proxy that cuts."""
-    address = conninfo_to_dict(url)
-    with tcp_proxy(int(str(address["port"])), cuts) as port:
-        yield make_conninfo(url, host=HOST, port=port)
-
-
-def committed(data: bytes) -> bool:
-    """Whether this is the server's word that a transaction has been committed (CommandComplete)."""
-    return b"COMMIT\x00" in data
 
 
 def test_an_answer_lost_after_the_commit_is_found_by_the_repeat(migrated_database: str, key: str) -> None:

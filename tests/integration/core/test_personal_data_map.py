@@ -118,6 +118,7 @@ MAP = {
         personal=columns("user_id role added_at"), besides=columns("event_id"), export=EXPORTED, erasure="deleted"
     ),
     "catalog.event_counts": Held(besides=columns("event_id part registered waitlisted version")),
+    "catalog.inbox": Held(besides=columns("id fingerprint outcome created_at")),
     "catalog.idempotency_keys": Held(
         personal=columns("outcome"),
         besides=columns("id fingerprint created_at"),
@@ -145,6 +146,7 @@ MAP = {
     "registrations.places": Held(besides=columns("event_id part capacity taken waiting last_ticket version")),
     "registrations.waitlist": Held(besides=columns("event_id ticket registration_id registered_at")),
     "registrations.offers": Held(besides=columns("registration_id registered_at event_id expires_at")),
+    "registrations.inbox": Held(besides=columns("id fingerprint outcome created_at")),
     "registrations.idempotency_keys": Held(
         personal=columns("outcome"),
         besides=columns("id fingerprint created_at"),

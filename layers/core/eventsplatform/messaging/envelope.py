@@ -64,6 +64,11 @@ class Message:
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
 
     @property
+    def replay_id(self) -> str:
+        """What tells a replayed message from the one it repeats; empty when it is no replay."""
+        return str(self.extensions.get("replayid") or "")
+
+    @property
     def domain(self) -> str:
         """`events.created` → `events`."""
         return self.type.partition(".")[0]

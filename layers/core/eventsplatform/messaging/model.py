@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from eventsplatform.messaging.envelope import Message
+
 TOPICS = {
     "events": "evp.events.v1",
     "registrations": "evp.registrations.v1",
@@ -65,6 +67,12 @@ class Work(Protocol[Store]):
 
         A request that its sender named with an Idempotency-Key has its effect once. A repeat is given the first
         one's result, which is kept as JSON of `result_type`, or refused with the same error.
+        """
+
+    def once(self, message: Message, change: Callable[[Store, Appendable], None]) -> bool:
+        """The effect of a message, in one transaction with its row in the inbox; False, and none, when it had it.
+
+        For consumers whose effect would differ the second time. A replay is another message.
         """
 
     def __call__(self) -> AbstractContextManager[tuple[Store, Appendable]]:

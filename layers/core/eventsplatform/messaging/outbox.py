@@ -25,12 +25,14 @@ from eventsplatform.messaging.idempotency import (
     refusal_of,
     still_running,
 )
+from eventsplatform.messaging.inbox import Inbox
 from eventsplatform.messaging.model import AuditRecord, Change, shard_of, topic_of
-from eventsplatform.observability import logger
+from eventsplatform.observability import emit_metric, logger
 from eventsplatform.tracing import current_traceparent
 
 if TYPE_CHECKING:
     from eventsplatform.adapters.postgres import Connection, Database
+    from eventsplatform.messaging.envelope import Message
 
 Store = TypeVar("Store")
 Result = TypeVar("Result")
@@ -111,12 +113,15 @@ class UnitOfWork(Generic[Store]):
         store: Callable[[Connection], Store],
         poke: Callable[[set[int]], None],
         shards: int,
+        consumer: str = "",
     ) -> None:
+        """`consumer` is the group of the consumer at work, if it is one: its inbox is told apart by it."""
         self._database = database
         self._store = store
         self._poke = poke
         self._shards = shards
         self._records = RequestRecords(database.role)
+        self._inbox = Inbox(database.role, consumer)
 
     def run(self, result_type: type[Result] | None, change: Callable[[Store, Outbox], Result]) -> Result:
         request = named_request()
@@ -147,6 +152,15 @@ class UnitOfWork(Generic[Store]):
             return result
         return answer_of(result_type, outcome)
 
+    def once(self, message: Message, change: Callable[[Store, Outbox], None]) -> bool:
+        with self() as (store, outbox):
+            is_new = self._inbox.add(outbox.connection, message)
+            if is_new:
+                change(store, outbox)
+        if not is_new:
+            emit_metric("messages_duplicate_total", 1, consumer=self._inbox.consumer)
+        return is_new
+
     @contextmanager
     def __call__(self) -> Iterator[tuple[Store, Outbox]]:
         with self._database.transaction() as connection:
@@ -165,4 +179,5 @@ class UnitOfWork(Generic[Store]):
 def unit_of_work(database: Database, store: Callable[[Connection], Store]) -> UnitOfWork[Store]:
     """The unit of work of a deployed function."""
     poke = RelayPoke(FunctionClient(), read_setting("OUTBOX_RELAY_FUNCTION", str))
-    return UnitOfWork(database, store, poke, OutboxSettings.from_environment().shards)
+    consumer = read_setting("CONSUMER_GROUP", str, default="")
+    return UnitOfWork(database, store, poke, OutboxSettings.from_environment().shards, consumer)

@@ -1,0 +1,20 @@
+"""The messages that had their effect here, by consumer, source, id and replay."""
+
+from alembic import op
+
+revision = "catalog_0006"
+down_revision = "catalog_0005"
+
+
+def upgrade() -> None:
+    op.execute(
+        """
+        CREATE TABLE catalog.inbox (
+            id          bytea       PRIMARY KEY,
+            fingerprint bytea,
+            outcome     jsonb,
+            created_at  timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    op.execute("CREATE INDEX inbox_age ON catalog.inbox (created_at)")
