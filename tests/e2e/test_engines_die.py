@@ -7,15 +7,19 @@ everything agrees again afterwards.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from eventsplatform.gate.store import COMPLETE
 from local.triggers.aws import aws_client
 from tests.e2e.convergence import converged, history_of
 from tests.e2e.traffic import Traffic, traffic
@@ -97,16 +101,41 @@ def test_while_postgres_does_not_answer_requests_are_told_to_come_back(
     platform: RunningPlatform, people: list[Account]
 ) -> None:
     event = platform.create_event(people[0])
+    with httpx.Client(base_url=platform.endpoints["gateway"], timeout=32, trust_env=False) as client:
 
-    with platform.engine_frozen("postgres"):
-        read = platform.http.get(f"/v1/events/{event['id']}")
-        write = platform.http.post("/v1/events", headers=people[0].headers, json=event_fields())
-        status = health(platform)
+        def write() -> httpx.Response:
+            return client.post("/v1/events", headers=people[0].headers, json=event_fields())
 
-    assert_unavailable(read)
-    assert_unavailable(write)
+        # Given functions that have been at work: one that hangs is waited for longer than one that does not open.
+        with copied_revocations(platform, renew_after_seconds=None):
+            assert write().status_code == 201
+
+        with platform.engine_frozen("postgres"), ThreadPoolExecutor() as threads:
+            read = threads.submit(platform.http.get, f"/v1/events/{event['id']}")
+            # The longest way: the gate asks identity, which waits, and then the endpoint waits itself.
+            with copied_revocations(platform, renew_after_seconds=-1):
+                writes = [write()]
+            # Nobody can tell whether the session is live.
+            with copied_revocations(platform, renew_after_seconds=None):
+                writes.append(write())
+            status = health(platform)
+
+    for answer in (read.result(), *writes):
+        assert_unavailable(answer)
     assert status == (503, "unhealthy", {"database", "partitions"})
     eventually(lambda: platform.http.get(f"/v1/events/{event['id']}").status_code == 200, what="the event again")
+
+
+@contextmanager
+def copied_revocations(platform: RunningPlatform, *, renew_after_seconds: float | None) -> Iterator[None]:
+    """While the gate's copy of what has ended is whole, and is to be renewed then; or while there is none."""
+    with redis.Redis.from_url(platform.endpoints["redis"]) as client:
+        if renew_after_seconds is None:
+            client.delete(COMPLETE)
+        else:
+            client.set(COMPLETE, int((time.time() + renew_after_seconds) * 1e6), ex=60)
+        yield
+        client.delete(COMPLETE)
 
 
 def test_nothing_acknowledged_is_lost_when_postgres_is_killed(platform: RunningPlatform, people: list[Account]) -> None:

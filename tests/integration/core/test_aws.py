@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from eventsplatform.adapters import aws
 from eventsplatform.adapters.aws import FunctionClient, SecretStore
 from eventsplatform.adapters.websocket import WebSocketGateway
 from eventsplatform.config import WebSocketSettings
+from eventsplatform.deadline import ANSWERING_SECONDS, ending_in
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.messaging.outbox import RelayPoke
 from local.engines import Endpoints
@@ -88,6 +92,39 @@ def test_a_function_that_cannot_be_reached_is_unavailable(endpoint: Callable[[st
 
     with pytest.raises(DependencyUnavailableError):
         FunctionClient().invoke("DescribeEventFunction", {"event_id": 1})
+
+
+@pytest.fixture
+def silent(endpoint: Callable[[str], None]) -> Iterator[socket.socket]:
+    """An AWS endpoint that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield listener
+
+
+def test_a_function_that_does_not_answer_is_called_once(silent: socket.socket) -> None:
+    with pytest.raises(ReadTimeoutError):
+        aws.client("lambda", read_timeout=0.3).invoke(FunctionName="CheckSessionFunction")
+
+    assert connections_to(silent) == 1
+
+
+def test_no_call_is_begun_that_could_outlast_the_invocation(silent: socket.socket) -> None:
+    with ending_in((ANSWERING_SECONDS + 4.9) * 1000), pytest.raises(DependencyUnavailableError):
+        FunctionClient().invoke("CheckSessionFunction", {"user_id": 1})
+
+    assert connections_to(silent) == 0
+
+
+def connections_to(listener: socket.socket) -> int:
+    """How many clients have connected by now."""
+    listener.setblocking(False)
+    made = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            made += 1
+    return made
 
 
 def test_a_relay_that_cannot_be_poked_fails_nobody(endpoint: Callable[[str], None]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
+from eventsplatform.deadline import ANSWERING_SECONDS, ending_in
 from eventsplatform.errors import ConflictError, DependencyUnavailableError
 from eventsplatform.observability import RedactingFormatter
 from eventsplatform.operations.migrate import migrate
@@ -143,6 +145,22 @@ def test_a_statement_that_waits_too_long_for_a_lock_is_unavailable(database: Dat
             database.fetch_all("SELECT slug FROM catalog.categories")
 
     assert database.fetch_all("SELECT slug FROM catalog.categories")
+
+
+def test_a_statement_is_waited_for_no_longer_than_the_invocation_lasts(database: Database) -> None:
+    database.ping()
+
+    began = time.monotonic()
+    with ending_in((ANSWERING_SECONDS + 0.2) * 1000), pytest.raises(DependencyUnavailableError):
+        database.fetch_one("SELECT pg_sleep(3)")
+
+    assert time.monotonic() - began < 2
+    database.ping()
+
+
+def test_nobody_connects_without_the_time_to(database: Database) -> None:
+    with ending_in((ANSWERING_SECONDS + 1.9) * 1000), pytest.raises(DependencyUnavailableError):
+        database.ping()
 
 
 def test_an_error_of_the_statement_itself_is_not_taken_for_an_outage(database: Database) -> None:

@@ -7,6 +7,7 @@ import time
 from functools import cache
 from typing import Any
 
+from eventsplatform.deadline import require_time
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import logger
 from eventsplatform.transactions import require_no_locks
@@ -21,7 +22,10 @@ _UNAVAILABLE_ERRORS = frozenset({"DependencyUnavailableError", "Sandbox.Timedout
 
 @cache
 def client(service: str, *, endpoint_url: str | None = None, read_timeout: float = 5.0, attempts: int = 3) -> Any:
-    """The environment's client of an AWS service: no call takes longer than `attempts` time-outs, in seconds."""
+    """The environment's client of an AWS service: no call takes longer than `attempts` time-outs, in seconds.
+
+    Nor longer than the invocation has left: an attempt that could is not made (DependencyUnavailableError).
+    """
     import boto3
     from botocore.config import Config
 
@@ -30,14 +34,25 @@ def client(service: str, *, endpoint_url: str | None = None, read_timeout: float
         read_timeout=read_timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
-    return _session(boto3).client(service, endpoint_url=endpoint_url, config=config)
+    made = _session(boto3).client(service, endpoint_url=endpoint_url, config=config)
+    made.meta.events.register("before-send", lambda **_: require_time(read_timeout, "service behind this one"))
+    return made
 
 
 @cache
 def _session(boto3: Any) -> Any:
     session = boto3.Session()
     session.events.register("before-send", lambda request, **_: require_no_locks(request.url.partition("?")[0]))
+    session.events.register("needs-retry.lambda.Invoke", _give_up_waiting)
     return session
+
+
+def _give_up_waiting(caught_exception: Exception | None, **_: Any) -> None:
+    """A function that did not answer in time may still run: called again it would only be waited for again."""
+    from botocore.exceptions import ReadTimeoutError
+
+    if isinstance(caught_exception, ReadTimeoutError):
+        raise caught_exception
 
 
 class SecretStore:

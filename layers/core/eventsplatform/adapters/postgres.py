@@ -22,6 +22,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 
 from eventsplatform.config import DatabaseSettings
+from eventsplatform.deadline import at_most
 from eventsplatform.errors import DependencyUnavailableError, OutcomeUnknownError
 from eventsplatform.observability import logger, traced
 from eventsplatform.transactions import holding_locks, require_no_locks
@@ -35,6 +36,9 @@ Connection = psycopg.Connection[Row]
 # The server itself gives up a statement a second earlier (`operations.migrate.ROLE_SETTINGS`), while it lives.
 ANSWER_WITHIN_SECONDS = 6.0
 
+# libpq waits this long even when it is told to wait less.
+SHORTEST_CONNECT_SECONDS = 2
+
 # A peer that is gone without a word, as behind a failover, is noticed within seconds and not by TCP's quarter
 # of an hour. Statements are bounded by the role's own settings (`operations.migrate`): RDS Proxy refuses
 # connections that bring `options`.
@@ -47,7 +51,7 @@ _KEEPALIVE = {
 
 
 class _BoundedConnection(psycopg.Connection[Row]):
-    """Breaks when the server does not answer for longer than any statement may take.
+    """Breaks when the server does not answer for longer than any statement may take, or than there is time.
 
     One that hangs (its storage stalls, its process is stopped) keeps no time-out of its own, and its kernel still
     answers the keepalives.
@@ -55,7 +59,7 @@ class _BoundedConnection(psycopg.Connection[Row]):
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = ANSWER_WITHIN_SECONDS) -> RV:
         try:
-            return super().wait(gen, interval, timeout)
+            return super().wait(gen, interval, timeout if timeout is None else at_most(timeout))
         except psycopg.OperationalError as error:
             # Unless the server itself said it, nothing more can be said over this connection: ending a transaction
             # or pipeline would only wait again.
@@ -137,6 +141,9 @@ class Database:
 
     def _open(self) -> Connection:
         url, parameters = self._settings.url, connection_parameters(self._settings)
+        parameters["connect_timeout"] = int(at_most(parameters["connect_timeout"]))
+        if parameters["connect_timeout"] < SHORTEST_CONNECT_SECONDS:
+            raise psycopg.OperationalError("there is no time left to connect")
         with traced("postgres connect"):
             return _BoundedConnection.connect(url, autocommit=True, row_factory=dict_row, **parameters)
 

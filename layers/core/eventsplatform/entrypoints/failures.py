@@ -1,4 +1,4 @@
-"""How a function fails: what it raises is logged by Lambda's runtime and told to whoever invoked it."""
+"""How a function fails: in time, and what it raises is logged by Lambda's runtime and told to whoever invoked it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from eventsplatform.deadline import ending_in
 from eventsplatform.redaction import without_secrets
 
 Handler = Callable[[dict[str, Any], Any], Any]
@@ -17,7 +18,8 @@ def failing_without_secrets(handler: Handler) -> Handler:
     @wraps(handler)
     def contained(event: dict[str, Any], context: Any) -> Any:
         try:
-            return handler(event, context)
+            with ending_in(context.get_remaining_time_in_millis()):
+                return handler(event, context)
         except Exception as error:
             shown = without_secrets(error)
             if shown is error:

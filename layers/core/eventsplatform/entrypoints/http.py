@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from eventsplatform.config import read_setting
+from eventsplatform.deadline import ending_in
 from eventsplatform.entrypoints.access import Access
 from eventsplatform.entrypoints.content import check_content
 from eventsplatform.entrypoints.providers import provide
@@ -144,6 +145,10 @@ class HttpFunction:
         return asyncio.new_event_loop()
 
     def handler(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        with ending_in(context.get_remaining_time_in_millis()):
+            return self._handle(event, context)
+
+    def _handle(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         started = time.perf_counter()
         request_id = event["requestContext"]["requestId"]
         begin_invocation(
