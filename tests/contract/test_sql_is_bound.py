@@ -68,7 +68,7 @@ def _is_constant(node: ast.expr, constants: set[str]) -> bool:
 )
 def test_no_statement_is_composed_of_values(path: Path) -> None:
     # A statement that a caller hands on is checked where it stands.
-    handed_on = {CORE / "adapters" / "postgres.py"}
+    handed_on = {CORE / "adapters" / "postgres.py", CORE / "messaging" / "recording.py"}
 
     assert path in handed_on or list(composed_statements(path.read_text())) == []
 

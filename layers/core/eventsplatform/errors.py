@@ -183,7 +183,7 @@ class DependencyUnavailableError(PlatformError):
 
 
 class OutcomeUnknownError(DependencyUnavailableError):
-    """The connection broke during COMMIT. The same Idempotency-Key makes trying again safe."""
+    """The connection broke before a COMMIT was confirmed. The same Idempotency-Key makes trying again safe."""
 
     code = "outcome_unknown"
     title = "It is not known whether this was carried out"

@@ -16,8 +16,10 @@ from eventsplatform.adapters.postgres import Connection, Database
 from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import ConflictError, NotFoundError
+from eventsplatform.messaging.model import Recording
 from eventsplatform.messaging.outbox import UnitOfWork
-from eventsplatform.registrations.model import Counts, EventFacts, Registration
+from eventsplatform.registrations.lifecycle import NoFreePlaceError
+from eventsplatform.registrations.model import EventFacts, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
 from tests.support.callers import caller
@@ -179,8 +181,8 @@ class OnlyLooking(PostgresRegistrations):
     """What a store would do that counts how many places are taken, and then takes one."""
 
     def take_place(
-        self, event_id: int, user_id: int, now: datetime, *, wait: bool
-    ) -> tuple[Registration, Counts] | None:
+        self, recording: Recording, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> Registration:
         row = self._connection.execute(
             """
             SELECT count(*) AS taken FROM registrations.event_registrations
@@ -190,9 +192,8 @@ class OnlyLooking(PostgresRegistrations):
         ).fetchone()
         assert row is not None
         if row["taken"] >= PLACES:
-            return None
-        counts = Counts(registered=0, waitlisted=0, available=0, version=0, parts=[])
-        return self.add_active(event_id, user_id, 0), counts
+            raise NoFreePlaceError(may_have_room=False)
+        return self.add_active(event_id, user_id, 0)
 
     def may_have_room(self, event_id: int, now: datetime) -> bool:
         return False
@@ -204,9 +205,9 @@ class WithoutGuard(PostgresRegistrations):
     numbers = itertools.count(1_000_000)
 
     def take_place(
-        self, event_id: int, user_id: int, now: datetime, *, wait: bool
-    ) -> tuple[Registration, Counts] | None:
-        taken = super().take_place(event_id, next(self.numbers), now, wait=wait)
+        self, recording: Recording, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> Registration:
+        taken = super().take_place(recording, event_id, next(self.numbers), now, wait=wait)
         self._connection.execute(
             "UPDATE registrations.event_registrations SET user_id = %s WHERE event_id = %s AND user_id >= 1000000",
             (user_id, event_id),

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,10 @@ from eventsplatform.catalog.model import TeamRole, ToldCounts, ToldRegistration
 from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import ConflictError, ForbiddenError, NotFoundError
+from eventsplatform.messaging.model import Recording
 from eventsplatform.messaging.outbox import UnitOfWork
+from eventsplatform.registrations.lifecycle import NoFreePlaceError
+from eventsplatform.registrations.messages import registration_changed
 from eventsplatform.registrations.model import Counts, EventFacts, PageQuery, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations, RegistrationStore
@@ -63,6 +67,31 @@ def test_a_message_tells_the_registration_and_the_counts_after_it(running: Servi
         {"registered": 1, "waitlisted": 0, "available": 0, "version": 1, "parts": [counted(0, 1, 0, 1)]},
         {"registered": 1, "waitlisted": 1, "available": 0, "version": 2, "parts": [counted(0, 1, 1, 2)]},
     ]
+
+
+def test_a_place_taken_in_one_statement_is_told_as_any_other_change_is(
+    running: Services, migrated_database: str
+) -> None:
+    """That statement writes its message itself; what `messages` would have made of it must not be another one."""
+    event_id = running.published_event(ORGANIZER, capacity=40)
+    registration = running.registrations.register(event_id, caller(11))
+
+    (told,) = messages_of(migrated_database, event_id)
+
+    row = {name: told[name] for name in ("aggregate_type", "aggregate_id", "version", "type", "actor_id")}
+    counts = Counts.model_validate(told["payload"]["counts"])
+    change = registration_changed(registration, 1, counts, "created", 11)
+    assert row == {name: getattr(change, name) for name in row}
+    assert (told["partition_key"], told["payload"]) == (change.key, change.data)
+    assert (counts.registered, counts.available, len(counts.parts)) == (1, 39, 1)
+
+
+def messages_of(url: str, event_id: int) -> list[dict[str, Any]]:
+    with administrator(url) as connection:
+        return connection.execute(
+            "SELECT * FROM messaging.outbox WHERE aggregate_type = 'registration' AND partition_key = %s ORDER BY id",
+            (str(event_id),),
+        ).fetchall()
 
 
 def test_a_second_registration_of_the_same_person_is_a_conflict_and_changes_no_count(
@@ -164,14 +193,13 @@ class WithoutLock(PostgresRegistrations):
     """What a store would do that only reads how many places are left."""
 
     def take_place(
-        self, event_id: int, user_id: int, now: datetime, *, wait: bool
-    ) -> tuple[Registration, Counts] | None:
+        self, recording: Recording, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> Registration:
         if not self.may_have_room(event_id, now):
-            return None
+            raise NoFreePlaceError(may_have_room=False)
         # Everyone has read before anyone writes, as it happens under load.
         RACE.wait(timeout=10)
-        counts = Counts(registered=1, waitlisted=0, available=0, version=1, parts=[])
-        return self.add_active(event_id, user_id, 0), counts
+        return self.add_active(event_id, user_id, 0)
 
 
 RACE = threading.Barrier(THREADS)

@@ -106,6 +106,21 @@ class Database:
                 raise
 
     @contextmanager
+    def effect(self) -> Iterator[Connection]:
+        """A single statement that changes something, and is its own transaction: one round trip.
+
+        Raises DependencyUnavailableError when Postgres can't be reached, and its subclass OutcomeUnknownError when
+        the connection breaks before the answer has come.
+        """
+        with self._usable_connection() as connection, holding_locks(self):
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise OutcomeUnknownError("database") from error
+                raise
+
+    @contextmanager
     def autocommit(self) -> Iterator[Connection]:
         """Each statement a transaction of its own and a single round trip. Raises DependencyUnavailableError."""
         with self._usable_connection() as connection:

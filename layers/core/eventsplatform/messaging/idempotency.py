@@ -30,18 +30,9 @@ _PRIMARY_KEY = "idempotency_keys_pkey"
 class RequestRecords:
     def __init__(self, schema: str) -> None:
         table = sql.Identifier(schema, "idempotency_keys")
-        # Each record takes away two that nobody may ask for any more, so that none is left to clear up.
         self._add = sql.SQL(
-            """
-            WITH expired AS (
-                DELETE FROM {0}
-                 WHERE id IN (SELECT id FROM {0}
-                               WHERE created_at < now() - interval '24 hours'
-                               ORDER BY created_at LIMIT 2 FOR UPDATE SKIP LOCKED)
-            )
-            INSERT INTO {0} (id, fingerprint, outcome) VALUES (%s, %s, %s)
-            """
-        ).format(table)
+            "WITH expired AS ({}) INSERT INTO {} (id, fingerprint, outcome) VALUES (%s, %s, %s)"
+        ).format(expired_records(table), table)
         self._add_or_find = sql.SQL(
             """
             WITH added AS (
@@ -87,6 +78,18 @@ class RequestRecords:
             raise InvalidInputError([FieldError("/header/idempotency-key", detail)])
         request.replayed = True
         return _unsealed(request, row["outcome"])
+
+
+def expired_records(table: sql.Identifier) -> sql.Composed:
+    """Each record takes away two that nobody may ask for any more, so that none is left to clear up."""
+    return sql.SQL(
+        """
+        DELETE FROM {0}
+         WHERE id IN (SELECT id FROM {0}
+                       WHERE created_at < now() - interval '24 hours'
+                       ORDER BY created_at LIMIT 2 FOR UPDATE SKIP LOCKED)
+        """
+    ).format(table)
 
 
 def is_repeat(error: UniqueViolation) -> bool:

@@ -59,6 +59,18 @@ class Appendable(Protocol):
         """Add to the audit log, which no service can change afterwards."""
 
 
+class Recording(Protocol):
+    """What makes one statement of a store a request's whole effect: it is told of, and recorded, by the same one."""
+
+    def execute(self, statement: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The one row of `answer`, of a statement that is a WITH clause and has two queries of these names:
+
+        `told`, a row if the statement has an effect: aggregate_type, aggregate_id, version, type, partition_key,
+        payload and actor_id of the change, and `result`, the request's result as JSON;
+        `answer`, a row in any case.
+        """
+
+
 class Work(Protocol[Store]):
     """The ways in which a use case reaches its store."""
 
@@ -73,6 +85,12 @@ class Work(Protocol[Store]):
         """The effect of a message, in one transaction with its row in the inbox; False, and none, when it had it.
 
         For consumers whose effect would differ the second time. A replay is another message.
+        """
+
+    def run_at_once(self, result_type: type[Result], key: str, change: Callable[[Store, Recording], Result]) -> Result:
+        """`run`, in a single round trip: `change` has the store execute one statement through the recording.
+
+        `key` is the partition key of the change that is told. What `change` raises says that there was no effect.
         """
 
     def __call__(self) -> AbstractContextManager[tuple[Store, Appendable]]:

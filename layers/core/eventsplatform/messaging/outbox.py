@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.config import OutboxSettings, read_setting
 from eventsplatform.errors import PlatformError
-from eventsplatform.idempotency import named_request
+from eventsplatform.idempotency import NamedRequest, named_request
 from eventsplatform.messaging.idempotency import (
     RequestRecords,
     answer_of,
@@ -27,6 +27,7 @@ from eventsplatform.messaging.idempotency import (
 )
 from eventsplatform.messaging.inbox import Inbox
 from eventsplatform.messaging.model import AuditRecord, Change, shard_of, topic_of
+from eventsplatform.messaging.recording import Effects, StatementRecording
 from eventsplatform.observability import emit_metric, logger
 from eventsplatform.tracing import current_traceparent
 
@@ -122,18 +123,39 @@ class UnitOfWork(Generic[Store]):
         self._shards = shards
         self._records = RequestRecords(database.role)
         self._inbox = Inbox(database.role, consumer)
+        self._effects = Effects(database.role)
 
     def run(self, result_type: type[Result] | None, change: Callable[[Store, Outbox], Result]) -> Result:
+        def attempt(request: NamedRequest | None) -> Result:
+            with self() as (store, outbox):
+                result = change(store, outbox)
+                if request is not None:
+                    self._records.add(outbox.connection, request, outcome_of(result_type, result))
+            return result
+
+        return self._once(result_type, attempt)
+
+    def run_at_once(
+        self, result_type: type[Result], key: str, change: Callable[[Store, StatementRecording], Result]
+    ) -> Result:
+        shard = shard_of(key, self._shards)
+
+        def attempt(request: NamedRequest | None) -> Result:
+            with self._database.effect() as connection:
+                result = change(self._store(connection), StatementRecording(connection, self._effects, shard, request))
+            self._poke({shard})
+            return result
+
+        return self._once(result_type, attempt)
+
+    def _once(self, result_type: type[Result] | None, attempt: Callable[[NamedRequest | None], Result]) -> Result:
         request = named_request()
         if request is None:
-            with self() as (store, outbox):
-                return change(store, outbox)
+            return attempt(None)
         if request.settled:
             raise RuntimeError("a request has one effect: put all of it in one run")
         try:
-            with self() as (store, outbox):
-                result = change(store, outbox)
-                self._records.add(outbox.connection, request, outcome_of(result_type, result))
+            result = attempt(request)
         except UniqueViolation as error:
             if not is_repeat(error):
                 raise

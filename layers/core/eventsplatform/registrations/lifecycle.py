@@ -32,6 +32,15 @@ class AlreadyRegisteredError(Exception):
     """Raised by the store when the person already has a registration for the event."""
 
 
+class NoFreePlaceError(Exception):
+    """Raised by the store when there was no place to take. `may_have_room`: others were taking from the same parts,
+    or an offer has expired."""
+
+    def __init__(self, may_have_room: bool) -> None:
+        super().__init__()
+        self.may_have_room = may_have_room
+
+
 class PlaceStore(Protocol):
     def find_event(self, event_id: int) -> EventPlaces | None: ...
 
@@ -49,8 +58,12 @@ class PlaceStore(Protocol):
     def add_active(self, event_id: int, user_id: int, part: int) -> Registration:
         """A registration in a place that has been taken for it. Raises AlreadyRegisteredError."""
 
-    def add_waiting(self, event_id: int, user_id: int) -> tuple[Registration, Counts]:
-        """A registration at the end of the line, which is locked. Raises AlreadyRegisteredError."""
+    def add_waiting(self, event_id: int, user_id: int, now: datetime) -> tuple[Registration, Counts] | None:
+        """A registration at the end of the line, which is locked.
+
+        None when the event is not open or has room, or the person's account has been erased. Raises
+        AlreadyRegisteredError.
+        """
 
     def cancel(self, held: Sequence[HeldRegistration]) -> list[HeldRegistration]: ...
 

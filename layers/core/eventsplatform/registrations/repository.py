@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -12,7 +13,8 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.postgres import Connection, Row
-from eventsplatform.registrations.lifecycle import AlreadyRegisteredError
+from eventsplatform.messaging.model import Recording
+from eventsplatform.registrations.lifecycle import AlreadyRegisteredError, NoFreePlaceError
 from eventsplatform.registrations.model import (
     LINE,
     PARTS,
@@ -66,7 +68,7 @@ _AND_REGISTER = """    ), taken AS (
     ), registration AS (
         INSERT INTO registrations.event_registrations (event_id, user_id, status, part)
         SELECT %(event_id)s, %(user_id)s, 'active', part FROM taken
-        RETURNING id, event_id, user_id, status, registered_at, offer_expires_at
+        RETURNING id, event_id, user_id, status, registered_at
     ), holder AS (
         INSERT INTO registrations.holders (event_id, user_id, registration_id, registered_at)
         SELECT event_id, user_id, id, registered_at FROM registration
@@ -74,10 +76,30 @@ _AND_REGISTER = """    ), taken AS (
         SELECT sum(taken)::int AS taken, sum(waiting)::int AS waiting, sum(version)::bigint AS version
           FROM registrations.places
          WHERE event_id = %(event_id)s
+    ), told AS (
+        SELECT 'registration' AS aggregate_type, id AS aggregate_id, 1 AS version, 'registrations.created' AS type,
+               event_id::text AS partition_key, user_id AS actor_id, result,
+               result || jsonb_build_object('counts', counts) AS payload
+          FROM registration, taken, event, before,
+               jsonb_build_object(
+                   'id', id, 'event_id', event_id, 'user_id', user_id, 'status', status, 'position', NULL,
+                   'registered_at', to_char(registered_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                   'offer_expires_at', NULL) AS result,
+               jsonb_build_object(
+                   'registered', before.taken + 1, 'waitlisted', before.waiting,
+                   'available', greatest(0, capacity - before.taken - 1), 'version', before.version + 1,
+                   'parts', jsonb_build_array(jsonb_build_object(
+                       'number', part, 'registered', taken.taken, 'waitlisted', taken.waiting,
+                       'version', taken.version))) AS counts
+    ), answer AS (
+        SELECT told.result, CASE WHEN told.result IS NULL THEN
+                   EXISTS (SELECT FROM registrations.places WHERE event_id = %(event_id)s AND taken < capacity)
+                   OR EXISTS (SELECT FROM registrations.offers
+                               WHERE event_id = %(event_id)s AND expires_at <= %(now)s)
+               END AS may_have_room
+          FROM (SELECT) AS always
+          LEFT JOIN told ON true
     )
-    SELECT registration.*, taken.part, taken.taken, taken.waiting, taken.version, event.capacity,
-           before.taken AS all_taken, before.waiting AS all_waiting, before.version AS all_versions
-      FROM registration, taken, event, before
 """
 _TAKE_AT_ONCE = _TAKE_FROM + _ANY_FREE_PART + _AND_REGISTER
 _TAKE_WAITING = _TAKE_FROM + _ONE_FREE_PART + _AND_REGISTER
@@ -212,18 +234,18 @@ class PostgresRegistrations:
     # Registrations ---------------------------------------------------------------------------------
 
     def take_place(
-        self, event_id: int, user_id: int, now: datetime, *, wait: bool
-    ) -> tuple[Registration, Counts] | None:
+        self, recording: Recording, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> Registration:
         first = random.randrange(PARTS)  # noqa: S311  spreads load
         values = {"event_id": event_id, "user_id": user_id, "now": now, "first": first, "parts": PARTS}
-        try:
-            row = self._connection.execute(_TAKE_WAITING if wait else _TAKE_AT_ONCE, values).fetchone()
-        except UniqueViolation as error:
-            raise AlreadyRegisteredError from error
-        return (_registration(row), _counts_after(row)) if row else None
+        with _one_registration_each():
+            row = recording.execute(_TAKE_WAITING if wait else _TAKE_AT_ONCE, values)
+        if row["result"] is None:
+            raise NoFreePlaceError(row["may_have_room"])
+        return Registration.model_validate(row["result"])
 
     def add_active(self, event_id: int, user_id: int, part: int) -> Registration:
-        try:
+        with _one_registration_each():
             row = self._connection.execute(
                 """
                 WITH registration AS (
@@ -238,19 +260,26 @@ class PostgresRegistrations:
                 """,
                 {"event_id": event_id, "user_id": user_id, "part": part},
             ).fetchone()
-        except UniqueViolation as error:
-            raise AlreadyRegisteredError from error
         assert row is not None
         return _registration(row)
 
-    def add_waiting(self, event_id: int, user_id: int) -> tuple[Registration, Counts]:
-        try:
+    def add_waiting(self, event_id: int, user_id: int, now: datetime) -> tuple[Registration, Counts] | None:
+        with _one_registration_each():
             row = self._connection.execute(
                 """
-                WITH line AS (
+                WITH event AS (
+                    SELECT capacity
+                      FROM registrations.events
+                     WHERE event_id = %(event_id)s AND status = 'published' AND starts_at > %(now)s
+                       AND NOT EXISTS (SELECT FROM registrations.erased_users WHERE user_id = %(user_id)s)
+                       AND NOT EXISTS (SELECT FROM registrations.places
+                                        WHERE event_id = %(event_id)s AND taken < places.capacity)
+                       AND NOT EXISTS (SELECT FROM registrations.offers
+                                        WHERE event_id = %(event_id)s AND expires_at <= %(now)s)
+                ), line AS (
                     UPDATE registrations.places
                        SET waiting = waiting + 1, last_ticket = last_ticket + 1, version = version + 1
-                     WHERE event_id = %(event_id)s AND part = %(line)s
+                     WHERE event_id = %(event_id)s AND part = %(line)s AND EXISTS (SELECT FROM event)
                     RETURNING part, taken, waiting, last_ticket, version
                 ), registration AS (
                     INSERT INTO registrations.event_registrations (event_id, user_id, status, ticket)
@@ -269,15 +298,11 @@ class PostgresRegistrations:
                 )
                 SELECT registration.*, line.part, line.taken, line.waiting, line.version, event.capacity,
                        before.taken AS all_taken, before.waiting AS all_waiting, before.version AS all_versions
-                  FROM registration, line, before,
-                       (SELECT capacity FROM registrations.events WHERE event_id = %(event_id)s) AS event
+                  FROM registration, line, before, event
                 """,
-                {"event_id": event_id, "user_id": user_id, "line": LINE},
+                {"event_id": event_id, "user_id": user_id, "now": now, "line": LINE},
             ).fetchone()
-        except UniqueViolation as error:
-            raise AlreadyRegisteredError from error
-        assert row is not None
-        return _registration(row, position=row["waiting"]), _counts_after(row)
+        return (_registration(row, position=row["waiting"]), _counts_with_waiting(row)) if row else None
 
     def find_held(self, event_id: int, user_id: int) -> HeldRegistration | None:
         row = self._connection.execute(
@@ -542,19 +567,28 @@ def _held(row: Row) -> HeldRegistration:
     return HeldRegistration(_registration(row), row["version"], row["part"], row["ticket"])
 
 
-def _counts_after(row: Row) -> Counts:
-    """After one more registration in a part; `all_…` are the sums as they were before it."""
-    placed = row["status"] == "active"
-    registered = row["all_taken"] + placed
+def _counts_with_waiting(row: Row) -> Counts:
+    """After one more has joined the line; `all_…` are the sums over all parts as they were before it."""
     return Counts(
-        registered=registered,
-        waitlisted=row["all_waiting"] + (not placed),
-        available=max(0, row["capacity"] - registered),
+        registered=row["all_taken"],
+        waitlisted=row["all_waiting"] + 1,
+        available=max(0, row["capacity"] - row["all_taken"]),
         version=row["all_versions"] + 1,
         parts=[
             PartCounts(number=row["part"], registered=row["taken"], waitlisted=row["waiting"], version=row["version"])
         ],
     )
+
+
+@contextmanager
+def _one_registration_each() -> Iterator[None]:
+    """Raises AlreadyRegisteredError for a person's second one."""
+    try:
+        yield
+    except UniqueViolation as error:
+        if error.diag.constraint_name != "one_registration_per_person":
+            raise
+        raise AlreadyRegisteredError from error
 
 
 def _names(held: Sequence[HeldRegistration]) -> Row:

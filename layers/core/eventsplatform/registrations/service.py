@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from eventsplatform.clock import Clock
 from eventsplatform.errors import ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
 from eventsplatform.identity.caller import Caller
-from eventsplatform.messaging.model import Appendable, Work
+from eventsplatform.messaging.model import Appendable, Recording, Work
 from eventsplatform.pagination import Page, decode_cursor, encode_cursor, invalid_cursor
 from eventsplatform.registrations import messages
 from eventsplatform.registrations.lifecycle import (
     OFFER_LIFETIME,
     AlreadyRegisteredError,
     LockedEvent,
+    NoFreePlaceError,
     PlaceStore,
     not_registered,
     release,
 )
-from eventsplatform.registrations.model import CapacityAnswer, Counts, EventFacts, EventPlaces, PageQuery, Registration
+from eventsplatform.registrations.model import CapacityAnswer, EventFacts, EventPlaces, PageQuery, Registration
 
 Result = TypeVar("Result")
 
@@ -35,10 +37,8 @@ class UnknownEventError(Exception):
     """The event is not known here yet, or not open to the public."""
 
 
-class _NoFreePlaceError(Exception):
-    def __init__(self, may_have_room: bool) -> None:
-        super().__init__()
-        self.may_have_room = may_have_room
+class _NotInLineError(Exception):
+    """Something else than joining the line is to be done."""
 
 
 class RegistrationStore(PlaceStore, Protocol):
@@ -67,11 +67,12 @@ class RegistrationStore(PlaceStore, Protocol):
         """Whether a place is free, or was before one who is taking it, or is held by an offer that has expired."""
 
     def take_place(
-        self, event_id: int, user_id: int, now: datetime, *, wait: bool
-    ) -> tuple[Registration, Counts] | None:
-        """A registration in a free place of an open event; None when there is none.
+        self, recording: Recording, event_id: int, user_id: int, now: datetime, *, wait: bool
+    ) -> Registration:
+        """A registration in a free place of an open event, told of and recorded.
 
-        Without `wait` a place that someone else may be taking counts as none. Raises AlreadyRegisteredError.
+        Raises NoFreePlaceError, without `wait` also when someone else may be taking what is free, and
+        AlreadyRegisteredError.
         """
 
     def is_erased(self, user_id: int) -> bool:
@@ -222,60 +223,67 @@ class Registrations:
         """Each way in a transaction of its own: one that found no place may have locks that the next must not have."""
         try:
             return self._take_place(event_id, user_id, wait=False)
-        except _NoFreePlaceError as tried:
+        except NoFreePlaceError as tried:
             places_are_busy = tried.may_have_room
-        if places_are_busy:
-            try:
+        with suppress(NoFreePlaceError, _NotInLineError):
+            if places_are_busy:
                 return self._take_place(event_id, user_id, wait=True)
-            except _NoFreePlaceError:
-                pass
-        return self._join_line(event_id, user_id)
+            return self._join_line(event_id, user_id)
+        return self._take_place_or_join_line(event_id, user_id)
 
     def _take_place(self, event_id: int, user_id: int, *, wait: bool) -> Registration:
-        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
-            now = self._clock()
-            taken = store.take_place(event_id, user_id, now, wait=wait)
-            if taken is None:
-                raise _NoFreePlaceError(store.may_have_room(event_id, now))
-            registration, counts = taken
-            outbox.append(messages.registration_changed(registration, 1, counts, "created", user_id))
-            return registration
+        """In one round trip, so that what it locks is not locked for longer."""
 
-        return self._run(change)
+        def change(store: RegistrationStore, recording: Recording) -> Registration:
+            with _refusing_a_second_one():
+                return store.take_place(recording, event_id, user_id, self._clock(), wait=wait)
+
+        return self._work.run_at_once(Registration, str(event_id), change)
 
     def _join_line(self, event_id: int, user_id: int) -> Registration:
+        """Raises _NotInLineError unless the event is open and full, as one where people wait mostly is."""
+
+        def change(store: RegistrationStore, outbox: Appendable) -> Registration:
+            store.lock_line(event_id)
+            return self._wait(store, outbox, event_id, user_id, self._clock())
+
+        return self._work.run(Registration, change)
+
+    def _take_place_or_join_line(self, event_id: int, user_id: int) -> Registration:
         """A place in line; or a place after all, when one has been freed or an offer has expired."""
 
         def change(store: RegistrationStore, outbox: Appendable) -> Registration:
             now = self._clock()
+            store.lock_line(event_id)
             event = self._event(store, event_id)
             self._check_open(event, now)
-            store.lock_line(event_id)
             if store.is_erased(user_id):
                 raise UnauthenticatedError("The account has been erased.")
             if store.may_have_room(event_id, now):
                 locked = LockedEvent(store, outbox, event, now, self._offer_lifetime)
                 locked.settle()
-                placed = locked.register(user_id)
+                with _refusing_a_second_one():
+                    placed = locked.register(user_id)
                 locked.finish()
                 if placed is not None:
                     return placed
-            registration, counts = store.add_waiting(event_id, user_id)
-            outbox.append(messages.registration_changed(registration, 1, counts, "waitlisted", user_id))
-            return registration
-
-        return self._run(change)
-
-    def _run(self, change: Callable[[RegistrationStore, Appendable], Registration]) -> Registration:
-        """A second registration of the same person is a refusal, which a repeat of the request is told again."""
-
-        def refusing(store: RegistrationStore, outbox: Appendable) -> Registration:
             try:
-                return change(store, outbox)
-            except AlreadyRegisteredError as error:
-                raise ConflictError("You are already registered for this event.") from error
+                return self._wait(store, outbox, event_id, user_id, now)
+            except _NotInLineError:
+                self._check_open(self._event(store, event_id), now)  # no more, since a moment ago
+                raise
 
-        return self._work.run(Registration, refusing)
+        return self._work.run(Registration, change)
+
+    @staticmethod
+    def _wait(store: RegistrationStore, outbox: Appendable, event_id: int, user_id: int, now: datetime) -> Registration:
+        with _refusing_a_second_one():
+            waiting = store.add_waiting(event_id, user_id, now)
+        if waiting is None:
+            raise _NotInLineError
+        registration, counts = waiting
+        outbox.append(messages.registration_changed(registration, 1, counts, "waitlisted", user_id))
+        return registration
 
     def _settle(self, event_id: int) -> None:
         more = True
@@ -312,6 +320,14 @@ class Registrations:
             raise ConflictError(f"Registration is closed: the event is {event.status}.")
         if event.starts_at <= now:
             raise ConflictError("Registration is closed: the event has started.")
+
+
+@contextmanager
+def _refusing_a_second_one() -> Iterator[None]:
+    try:
+        yield
+    except AlreadyRegisteredError as error:
+        raise ConflictError("You are already registered for this event.") from error
 
 
 def _page(found: list[Registration], limit: int) -> Page[Registration]:
