@@ -16,10 +16,11 @@ from eventsplatform.adapters.aws import SECRETS_READ_AGAIN_SECONDS, SecretStore
 from eventsplatform.adapters.secret_versions import SecretsManagerVersions
 from eventsplatform.clock import utc_now
 from eventsplatform.errors import UnauthenticatedError
-from eventsplatform.identity.rotation import KeyRotation, RotationError
-from eventsplatform.identity.signing_keys import KeySetError
+from eventsplatform.identity.rotation import AccessKeyRotation
 from eventsplatform.identity.tokens import LEEWAY, LIFETIME, AccessTokenIssuer, AccessTokenVerifier
+from eventsplatform.key_rotation import RotationError
 from eventsplatform.messaging.model import AuditRecord
+from eventsplatform.signing_keys import KeySetError
 from local.engines import Endpoints
 from local.triggers.aws import aws_client
 from tests.support.database import AUDIENCE, ISSUER
@@ -40,7 +41,7 @@ class Keys:
         self.endpoint = endpoint
         self.secret_id = f"keys-{uuid.uuid4()}"
         self.audited: list[AuditRecord] = []
-        self.rotation = KeyRotation(SecretsManagerVersions(), self.audited.append)
+        self.rotation = AccessKeyRotation(SecretsManagerVersions(), self.audited.append)
         aws_client("secretsmanager", endpoint).create_secret(Name=self.secret_id, SecretString=json.dumps(FIRST))
 
     @property
@@ -324,7 +325,7 @@ def test_a_rotation_that_cannot_be_audited_takes_no_effect(keys: Keys) -> None:
     def refuse(_: AuditRecord) -> None:
         raise Crash
 
-    keys.rotation = KeyRotation(SecretsManagerVersions(), refuse)
+    keys.rotation = AccessKeyRotation(SecretsManagerVersions(), refuse)
     token = keys.begin()
 
     with pytest.raises(Crash):

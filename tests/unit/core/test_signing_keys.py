@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventsplatform.identity.signing_keys import KeySetError, read_key_set, rotated
+from eventsplatform.signing_keys import KeySetError, read_key_set, rotated
 
 KEY = "x" * 64
 

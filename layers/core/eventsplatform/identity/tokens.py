@@ -17,7 +17,7 @@ from eventsplatform.clock import Clock
 from eventsplatform.errors import UnauthenticatedError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.identity.model import User
-from eventsplatform.identity.signing_keys import KeySet
+from eventsplatform.signing_keys import KeySet
 
 ALGORITHM = "HS256"
 LIFETIME = timedelta(minutes=15)

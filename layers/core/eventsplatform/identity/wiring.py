@@ -18,15 +18,15 @@ from eventsplatform.identity.administration import UserAdministration
 from eventsplatform.identity.housekeeping import Housekeeping
 from eventsplatform.identity.personal_data import PersonalData
 from eventsplatform.identity.profiles import Profiles
-from eventsplatform.identity.rotation import KeyRotation
+from eventsplatform.identity.rotation import AccessKeyRotation
 from eventsplatform.identity.service import Identity, UserDirectory
 from eventsplatform.identity.sessions import SessionCheck, Sessions, SessionTokens
 from eventsplatform.identity.sign_in_limits import AttemptsInMemory, SignInLimits
-from eventsplatform.identity.signing_keys import KeySet
 from eventsplatform.identity.tokens import AccessTokenIssuer, AccessTokenVerifier
 from eventsplatform.messaging.model import AuditRecord
 from eventsplatform.observability import emit_metric, logger
 from eventsplatform.personal_data import HeldQuestion, HeldRows
+from eventsplatform.signing_keys import KeySet
 
 if TYPE_CHECKING:
     from eventsplatform.identity.people_repository import PostgresPeople
@@ -132,7 +132,7 @@ def _housekeeping() -> Housekeeping:
     return Housekeeping(unit_of_work(database(), PostgresHousekeeping), utc_now)
 
 
-def _rotation() -> KeyRotation:
+def _rotation() -> AccessKeyRotation:
     from eventsplatform.adapters.postgres import database
     from eventsplatform.adapters.secret_versions import SecretsManagerVersions
     from eventsplatform.identity.repository import PostgresIdentity
@@ -146,7 +146,7 @@ def _rotation() -> KeyRotation:
         logger.info("the signing keys rotate", extra=dict(record.details))
         emit_metric("signing_key_rotations_total", 1)
 
-    return KeyRotation(SecretsManagerVersions(), audit)
+    return AccessKeyRotation(SecretsManagerVersions(), audit)
 
 
 def _sessions() -> Sessions:
@@ -228,11 +228,11 @@ def _personal_data() -> PersonalData:
 
 
 FACTORIES: dict[type, Callable[[], Any]] = {
+    AccessKeyRotation: _rotation,
     AccessTokenVerifier: _verifier,
     AccountMails: _account_mails,
     Housekeeping: _housekeeping,
     Identity: _identity,
-    KeyRotation: _rotation,
     PersonalData: _personal_data,
     Profiles: _profiles,
     SessionCheck: _session_check,

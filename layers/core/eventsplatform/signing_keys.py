@@ -1,8 +1,8 @@
-"""The set of keys that sign access tokens, and how it changes from one rotation to the next.
+"""A set of keys that sign, and how it changes from one rotation to the next.
 
 A set is `{"active": "k2", "k1": "<previous>", "k2": "<active>", "k3": "<next>"}`. Each rotation activates the key
 that the one before it added, so every verifier has long known a key when it begins to sign: nothing waits in a
-rotation. The key that was active verifies until the next rotation, which drops it; no token lives that long.
+rotation. The key that was active verifies until the next rotation, which drops it.
 """
 
 from __future__ import annotations
