@@ -13,10 +13,10 @@ export SAM_CLI_TELEMETRY := 0
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check audit bench import-ics openapi build deploy clean
+.PHONY: help install dev test check audit bench import-ics openapi schemas release-schemas build deploy clean
 
 help: ## List these commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 install: $(READY) ## Install what is missing into .venv
 
@@ -59,6 +59,12 @@ import-ics: $(READY) ## Publish the events of an iCalendar file: FILE=… EMAIL=
 
 openapi: $(READY) ## Write docs/api/openapi.json anew
 	@$(BIN)/python -m local openapi > docs/api/openapi.json
+
+schemas: $(READY) ## Write the JSON Schemas of messages anew
+	@$(BIN)/python -m local schemas
+
+release-schemas: $(READY) ## Keep the messages' schemas as the released ones, if they are compatible
+	@$(BIN)/python -m local schemas --release
 
 # Of the functions' version, for bytecode in the layers; without one they start slower.
 PYTHON_3_13 ?= $(shell $(UV) python find --no-project --no-python-downloads 3.13 2>/dev/null)

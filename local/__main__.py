@@ -13,6 +13,7 @@ COMMANDS = {
     "import-ics": "publish the events of an iCalendar file through the API",
     "nats": "print the messages that outside services get over NATS",
     "openapi": "print the OpenAPI document of the REST API",
+    "schemas": "write the JSON Schemas of messages",
     "ws": "send frames to the WebSocket API and print what comes",
 }
 

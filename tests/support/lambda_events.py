@@ -136,6 +136,31 @@ def _value(value: bytes | Message | None) -> dict[str, str]:
     return {"value": base64.b64encode(value.to_json() if isinstance(value, Message) else value).decode()}
 
 
+def event_data(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """What is told of event `number`."""
+    data = {
+        "id": number,
+        "title": f"Event {number}",
+        "description": "",
+        "starts_at": "2030-05-01T18:00:00Z",
+        "ends_at": "2030-05-01T20:00:00Z",
+        "timezone": "Europe/Berlin",
+        "location": {"name": "Berlin", "lat": 52.52, "lon": 13.405},
+        "capacity": 100,
+        "category": "music",
+        "tags": ["jazz"],
+        "price": {"amount": "12.50", "currency": "EUR"},
+        "status": "draft",
+        "cancellation_reason": None,
+        "organizer": {"id": 7, "name": "Ada Lovelace"},
+        "team": [],
+        "version": 1,
+        "created_at": "2026-05-01T10:00:00Z",
+        "updated_at": "2026-05-01T10:00:00Z",
+    }
+    return {**data, **changes}
+
+
 def message(number: int = 1, type: str = "events.created", **changes: Any) -> Message:
     """A platform message about entity `number`."""
     values: dict[str, Any] = {
@@ -145,7 +170,7 @@ def message(number: int = 1, type: str = "events.created", **changes: Any) -> Me
         "subject": str(number),
         "time": "2026-05-01T10:00:00Z",
         "partitionkey": str(number),
-        "data": {"id": number},
+        "data": event_data(number),
         "sequence": 1,
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }

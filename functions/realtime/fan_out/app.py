@@ -5,7 +5,7 @@ from eventsplatform.messaging.envelope import Message
 from eventsplatform.realtime.service import Rooms
 
 
-@kafka_consumer
+@kafka_consumer(notifies=True)
 def handler(message: Message) -> None:
     """Push a message to the rooms of everyone who may see it; take away the room of who has been erased."""
     if message.type == "users.deleted":

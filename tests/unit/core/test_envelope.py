@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import shard_of, topic_of
-from tests.support.lambda_events import message
+from tests.support.lambda_events import event_data, message
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 something = text.filter(bool)
@@ -37,6 +37,7 @@ messages = st.builds(
     traceparent=text,
     via=text,
     hops=st.integers(0, 20),
+    version=st.integers(1, 9),
 )
 
 
@@ -56,12 +57,13 @@ def test_the_envelope_is_cloudevents_in_structured_json() -> None:
         "subject": "42",
         "time": "2026-05-01T10:00:00Z",
         "datacontenttype": "application/json",
+        "dataschema": "urn:events-platform:message:events.created:v1",
         "partitionkey": "42",
         "sequence": 1,
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "via": "nats",
         "hops": 2,
-        "data": {"id": 42},
+        "data": event_data(42),
     }
 
 
@@ -83,6 +85,20 @@ def test_extensions_of_others_are_kept() -> None:
 
     assert read.extensions == {"tenant": "acme"}
     assert json.loads(read.to_json())["tenant"] == "acme"
+
+
+def test_the_schema_that_others_name_is_theirs() -> None:
+    read = Message.from_json(changed(dataschema="https://schemas.example.org/created/3"))
+
+    assert read.version == 1
+    assert json.loads(read.to_json())["dataschema"] == "https://schemas.example.org/created/3"
+
+
+def test_what_a_replay_says_of_itself_is_read_from_its_extensions() -> None:
+    read = Message.from_json(changed(replayid="r1", replayfor="evp-fan-out", replaynotify=True))
+
+    assert (read.replay_id, read.replayed_for, read.notifies_again) == ("r1", "evp-fan-out", True)
+    assert (message().replay_id, message().replayed_for, message().notifies_again) == ("", "", False)
 
 
 def without(name: str) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from eventsplatform.entrypoints.kafka import kafka_batch_consumer, kafka_consumer
 from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
 from eventsplatform.messaging.envelope import Message
-from tests.support.lambda_events import Context, kafka_event, message
+from tests.support.lambda_events import Context, event_data, kafka_event, message
 
 TOPIC = "evp.events.v1"
 
@@ -19,13 +19,15 @@ class Sink:
     def __init__(self, full: bool = False) -> None:
         self.offsets: list[int] = []
         self.reasons: list[str] = []
+        self.attempts: list[int] = []
         self.full = full
 
-    def put(self, record: Mapping[str, Any], error: Exception) -> None:
+    def put(self, record: Mapping[str, Any], error: Exception, *, attempts: int) -> None:
         if self.full:
             raise DependencyUnavailableError("message broker")
         self.offsets.append(record["offset"])
         self.reasons.append(str(error))
+        self.attempts.append(attempts)
 
 
 class Consumer:
@@ -69,10 +71,10 @@ def numbered(*numbers: int) -> list[Message]:
 def handler_of(request: pytest.FixtureRequest) -> Callable[[Consumer, Sink], Any]:
     """Both kinds of consumers, which have to fail alike."""
 
-    def build(consumer: Consumer, sink: Sink) -> Any:
+    def build(consumer: Consumer, sink: Sink, **rules: Any) -> Any:
         if request.param == "one":
-            return kafka_consumer(consumer.one, dead_letters=lambda: sink)
-        return kafka_batch_consumer(consumer.all, dead_letters=lambda: sink)
+            return kafka_consumer(consumer.one, dead_letters=lambda: sink, **rules)
+        return kafka_batch_consumer(consumer.all, dead_letters=lambda: sink, **rules)
 
     return build
 
@@ -170,6 +172,99 @@ def test_a_failure_behind_poison_is_still_reported() -> None:
 
     assert failed(answer) == {f"{TOPIC}-0": [12, 13]}
     assert sink.offsets == [11]
+
+
+def test_a_dead_letter_says_how_often_it_was_tried_as_far_as_is_known(handler_of: Callable[..., Any]) -> None:
+    """It could not be kept at first, and partitions do not count for each other."""
+    sink = Sink(full=True)
+    handler = handler_of(Consumer(), sink)
+    event = kafka_event({f"{TOPIC}-0": [message(1), b"poison", b"poison"], f"{TOPIC}-1": [b"poison"]})
+    for _ in range(2):
+        handler(event, Context())
+    sink.full = False
+
+    handler(event, Context())
+
+    assert sink.offsets == [1, 2, 0]
+    assert sink.attempts == [3, 1, 3]
+
+
+def test_data_that_are_not_of_their_types_schema_are_put_aside(handler_of: Callable[..., Any]) -> None:
+    consumer, sink = Consumer(), Sink()
+    nameless = {name: value for name, value in event_data(2).items() if name != "title"}
+    event = kafka_event({f"{TOPIC}-0": [message(1), message(2, data=nameless), message(3)]})
+
+    answer = handler_of(consumer, sink)(event, Context())
+
+    assert answer == {"batchItemFailures": []}
+    assert consumer.consumed == ["1", "3"]
+    assert sink.reasons == ["events.created v1: data must contain ['title'] properties"]
+
+
+def test_without_the_check_they_would_have_been_consumed(handler_of: Callable[..., Any]) -> None:
+    """The control of the one above; consumers that answer their senders check for themselves."""
+    consumer = Consumer()
+    event = kafka_event({f"{TOPIC}-0": [message(1, data={})]})
+
+    handler_of(consumer, Sink(), checked=False)(event, Context())
+
+    assert consumer.consumed == ["1"]
+
+
+def test_a_version_that_is_not_known_here_is_put_aside(handler_of: Callable[..., Any]) -> None:
+    consumer, sink = Consumer(), Sink()
+
+    handler_of(consumer, sink)(kafka_event({f"{TOPIC}-0": [message(1, version=2)]}), Context())
+
+    assert (consumer.consumed, sink.reasons) == ([], ["events.created has no version 2 here"])
+
+
+def test_a_type_that_is_not_known_here_is_left_to_the_consumer(handler_of: Callable[..., Any]) -> None:
+    consumer = Consumer()
+
+    handler_of(consumer, Sink())(kafka_event({f"{TOPIC}-0": [message(1, "events.archived", data={})]}), Context())
+
+    assert consumer.consumed == ["1"]
+
+
+# Replays -----------------------------------------------------------------------------------------
+
+
+def replayed(number: int, **extensions: Any) -> Message:
+    return message(number, extensions={"replayid": "r1", **extensions})
+
+
+def consumed(handler_of: Callable[..., Any], *messages: Message, **rules: Any) -> list[str]:
+    consumer = Consumer()
+    handler = handler_of(consumer, Sink(), group=lambda: "evp-tests", **rules)
+    assert handler(kafka_event({f"{TOPIC}-0": messages}), Context()) == {"batchItemFailures": []}
+    return consumer.consumed
+
+
+def test_a_replay_is_consumed_like_any_message(handler_of: Callable[..., Any]) -> None:
+    assert consumed(handler_of, message(1), replayed(2), message(3)) == ["1", "2", "3"]
+
+
+def test_a_replay_for_one_group_is_left_out_by_the_others(handler_of: Callable[..., Any]) -> None:
+    messages = [message(1), replayed(2, replayfor="evp-others"), replayed(3, replayfor="evp-tests"), message(4)]
+
+    assert consumed(handler_of, *messages) == ["1", "3", "4"]
+
+
+def test_who_notifies_leaves_replays_out_unless_they_say_otherwise(handler_of: Callable[..., Any]) -> None:
+    messages = [replayed(1), message(2), replayed(3, replaynotify=True), replayed(4, replaynotify="true")]
+
+    assert consumed(handler_of, *messages, notifies=True) == ["2", "3"]
+    assert consumed(handler_of, *messages) == ["1", "2", "3", "4"], "the control"
+
+
+def test_a_failure_behind_what_is_left_out_is_reported_at_its_own_place(handler_of: Callable[..., Any]) -> None:
+    consumer = Consumer(m3=RuntimeError("down"))
+    event = kafka_event({f"{TOPIC}-0": [replayed(1, replayfor="evp-others"), message(3)]}, first_offset=10)
+
+    answer = handler_of(consumer, Sink(), group=lambda: "evp-tests")(event, Context())
+
+    assert failed(answer) == {f"{TOPIC}-0": [11]}
 
 
 def test_a_sound_batch_is_handed_over_once() -> None:

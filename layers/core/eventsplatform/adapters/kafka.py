@@ -16,15 +16,25 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
 DELIVERY_TIMEOUT_SECONDS = 10.0
+# Of key, value and headers. Brokers take 1,048,588 unless told otherwise, so a dead letter has room for what is said
+# about it (https://kafka.apache.org/documentation/#brokerconfigs_message.max.bytes).
+MESSAGE_BYTES = 1_000_000
+DEAD_LETTER_BYTES = 1_040_000
 LOSS_NOTICED_WITHIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class KafkaMessage:
+    """A key or value that is None is Kafka's null. Headers may come in pairs, for one name may come twice."""
+
     topic: str
-    key: str | bytes
-    value: bytes
-    headers: Mapping[str, str]
+    key: str | bytes | None
+    value: bytes | None
+    headers: Mapping[str, str] | Sequence[tuple[str, str | bytes | None]]
+
+    @property
+    def header_pairs(self) -> list[tuple[str, str | bytes | None]]:
+        return list(self.headers.items() if isinstance(self.headers, Mapping) else self.headers)
 
 
 def client_configuration(settings: KafkaSettings) -> dict[str, Any]:
@@ -59,8 +69,9 @@ class KafkaProducer:
     try for ever to be taken for who it was.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, message_bytes: int = MESSAGE_BYTES) -> None:
         self._settings = settings
+        self._message_bytes = message_bytes
         self._session: _Session | None = None
 
     def send(
@@ -90,14 +101,14 @@ class KafkaProducer:
         """The present session, or the next one when it has ended. Raises KafkaException when no broker answers."""
         if self._session is None or not self._session.is_live():
             self._session = None
-            self._session = _Session(self._settings, deadline)
+            self._session = _Session(self._settings, deadline, self._message_bytes)
         return self._session
 
 
 class _Session:
     """One librdkafka producer, from the moment at which a broker has answered it to the loss of all brokers."""
 
-    def __init__(self, settings: KafkaSettings, deadline: float) -> None:
+    def __init__(self, settings: KafkaSettings, deadline: float, message_bytes: int) -> None:
         """Raises KafkaException when no broker answers in time."""
         from confluent_kafka import Producer
 
@@ -107,6 +118,7 @@ class _Session:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 2,
+                "message.max.bytes": message_bytes,
                 "delivery.timeout.ms": int(DELIVERY_TIMEOUT_SECONDS * 1000),
                 "error_cb": self._on_error,
             }
@@ -134,7 +146,7 @@ class _Session:
                     message.topic,
                     key=message.key,
                     value=message.value,
-                    headers=dict(message.headers),
+                    headers=message.header_pairs,
                     on_delivery=self._report(acknowledged, index),
                 )
             except BufferError:
@@ -178,6 +190,11 @@ def _log_error(error: Any) -> None:
 @cache
 def kafka_producer() -> KafkaProducer:
     return KafkaProducer(KafkaSettings.from_environment())
+
+
+@cache
+def dead_letter_producer() -> KafkaProducer:
+    return KafkaProducer(KafkaSettings.from_environment(), message_bytes=DEAD_LETTER_BYTES)
 
 
 @cache

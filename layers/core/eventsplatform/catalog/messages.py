@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from eventsplatform.catalog.model import KnownEvent, Location
 from eventsplatform.messaging.model import Change
+from eventsplatform.messaging.schemas import Schema, told
 from eventsplatform.personal_data import DELETED_TITLE
 
 Happening = Literal["created", "updated", "published", "cancelled", "completed", "deleted"]
 
 # Counts are registrations' to tell, and local times follow from what is told.
-_NOT_TOLD = {"registered", "waitlisted", "available", "starts_at_local", "ends_at_local"}
+_NOT_TOLD = frozenset({"registered", "waitlisted", "available", "starts_at_local", "ends_at_local"})
+
+
+def schemas() -> Mapping[str, Schema]:
+    """What the data of each type look like."""
+    return dict.fromkeys((f"events.{what}" for what in get_args(Happening)), told(KnownEvent, without=_NOT_TOLD))
 
 
 def facts_of(event: KnownEvent) -> dict[str, Any]:
     """What is told of an event, and all that the event store knows of it."""
-    return event.model_dump(mode="json", exclude=_NOT_TOLD)
+    return event.model_dump(mode="json", exclude=set(_NOT_TOLD))
 
 
 def event_changed(event: KnownEvent, what: Happening, actor_id: int | None) -> Change:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from eventsplatform.identity.model import UserSummary
 from eventsplatform.identity.people import ErasedUser
 from eventsplatform.messaging.model import Change
+from eventsplatform.messaging.schemas import Schema, told
+
+
+def schemas() -> Mapping[str, Schema]:
+    """What the data of each type look like."""
+    summary = told(UserSummary)
+    return {"users.created": summary, "users.updated": summary, "users.deleted": told(ErasedUser)}
 
 
 def user_created(user: UserSummary) -> Change:

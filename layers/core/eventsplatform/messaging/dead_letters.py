@@ -1,17 +1,27 @@
 """Dead-letter topics: where a message that can never be processed is put aside, whole.
 
-The record keeps its original key and bytes; headers say where it came from and what was wrong.
+The record keeps its original key, value and headers; `dlt_*` headers say where it came from, what was wrong and when.
+A token that came with it is taken out: whoever may read dead letters may not act for a partner.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
+from eventsplatform.clock import Clock, rfc3339, utc_now
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import emit_metric, logger
+from eventsplatform.redaction import REDACTED
+
+PREFIX = "dlt_"
+REASON_MAXIMUM = 500
+
+# Base64 of `{"`, with which every JWT begins (RFC 7519 §3).
+_TOKEN = re.compile(rb"(?<![\w-])eyJ[\w-]{6,}(?:\.[\w-]*)+")
 
 
 def coordinates(record: Mapping[str, Any]) -> str:
@@ -19,23 +29,50 @@ def coordinates(record: Mapping[str, Any]) -> str:
     return f"{record['topic']}-{record['partition']}@{record['offset']}"
 
 
+def dead_letter_topic(consumer_group: str) -> str:
+    return f"{consumer_group}.dlt"
+
+
 class DeadLetters:
     """Writes to `<consumer group>.dlt`."""
 
-    def __init__(self, producer: KafkaProducer, consumer_group: str) -> None:
+    def __init__(self, producer: KafkaProducer, consumer_group: str, clock: Clock = utc_now) -> None:
         self._producer = producer
-        self._topic = f"{consumer_group}.dlt"
+        self._topic = dead_letter_topic(consumer_group)
+        self._clock = clock
 
-    def put(self, record: Mapping[str, Any], error: Exception) -> None:
+    def put(self, record: Mapping[str, Any], error: Exception, *, attempts: int) -> None:
         """Keep an MSK event record. Raises DependencyUnavailableError unless Kafka acknowledged it."""
         origin = coordinates(record)
         logger.error("dead letter", extra={"coordinates": origin, "reason": str(error), "to": self._topic})
+        value = _decoded(record.get("value"))
+        kept = value if value is None else _TOKEN.sub(REDACTED.encode(), value)
+        told = {
+            "origin": origin,
+            "error": type(error).__name__,
+            "reason": str(error)[:REASON_MAXIMUM],
+            "attempts": str(attempts),
+            "sent_at": str(record["timestamp"]),
+            "put_aside_at": rfc3339(self._clock()),
+            **({"redacted": "true"} if kept != value else {}),
+        }
         message = KafkaMessage(
             topic=self._topic,
-            key=base64.b64decode(record.get("key") or ""),
-            value=base64.b64decode(record.get("value") or ""),
-            headers={"dlt_origin": origin, "dlt_error": type(error).__name__, "dlt_reason": str(error)[:500]},
+            key=_decoded(record.get("key")),
+            value=kept,
+            headers=[*_headers(record), *((PREFIX + name, text) for name, text in told.items())],
         )
         if self._producer.send([message]) != [True]:
             raise DependencyUnavailableError("message broker")
         emit_metric("dead_letters_total", 1, topic=str(record["topic"]))
+
+
+def _decoded(content: str | None) -> bytes | None:
+    return None if content is None else base64.b64decode(content)
+
+
+def _headers(record: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """MSK events have each header's bytes as numbers, signed ones."""
+    for header in record.get("headers") or []:
+        for name, content in header.items():
+            yield name, bytes(number & 0xFF for number in content)

@@ -6,6 +6,7 @@ mappings filter on the value alone and the NATS binding knows no other mode.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -18,13 +19,19 @@ T = TypeVar("T")
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
+# Of messages of ours; those of others may name schemas of theirs.
+DATA_SCHEMA = "urn:events-platform:message:{type}:v{version}"
+_DATA_SCHEMA = re.compile(r"urn:events-platform:message:[^:]*:v([1-9][0-9]{0,8})")
 _REQUIRED = ("specversion", "id", "source", "type")
 _MIRRORED = ("id", "source", "type", "subject", "time", "partitionkey", "traceparent", "sequence", "via", "hops")
 
 
 @dataclass(frozen=True)
 class Message:
-    """A CloudEvent. `sequence` is the aggregate's version, `subject` its id, `partitionkey` the Kafka key."""
+    """A CloudEvent. `sequence` is the aggregate's version, `subject` its id, `partitionkey` the Kafka key.
+
+    `version` is that of the type: which schema the data are of.
+    """
 
     id: str
     source: str
@@ -37,6 +44,7 @@ class Message:
     traceparent: str = ""
     via: str = ""
     hops: int = 0
+    version: int = 1
     extensions: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -48,6 +56,7 @@ class Message:
             "subject": self.subject,
             "time": self.time,
             "datacontenttype": "application/json",
+            "dataschema": DATA_SCHEMA.format(type=self.type, version=self.version),
             "partitionkey": self.partitionkey,
             "sequence": self.sequence,
             "traceparent": self.traceparent,
@@ -67,6 +76,16 @@ class Message:
     def replay_id(self) -> str:
         """What tells a replayed message from the one it repeats; empty when it is no replay."""
         return str(self.extensions.get("replayid") or "")
+
+    @property
+    def replayed_for(self) -> str:
+        """The consumer group that a replay is for; empty when it is for all of them."""
+        return str(self.extensions.get("replayfor") or "")
+
+    @property
+    def notifies_again(self) -> bool:
+        """Whether a replay is to reach people and other systems, who were told the first time."""
+        return self.extensions.get("replaynotify") is True
 
     @property
     def domain(self) -> str:
@@ -113,6 +132,9 @@ class Message:
             "hops",
             "data",
         }
+        if schema := _DATA_SCHEMA.fullmatch(str(envelope.get("dataschema"))):
+            numbers["version"] = int(schema[1])
+            known.add("dataschema")
         return cls(
             id=str(envelope["id"]),
             source=str(envelope["source"]),

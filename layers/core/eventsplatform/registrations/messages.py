@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 from eventsplatform.messaging.model import Change
+from eventsplatform.messaging.schemas import Schema, told
 from eventsplatform.registrations.model import Counts, Registration
 
 Happening = Literal["created", "waitlisted", "offered", "cancelled", "checked_in"]
 
 
+class ToldRegistration(Registration):
+    """A registration as it is after the change, and what the change makes of its event's counts."""
+
+    counts: Counts
+
+
+def schemas() -> Mapping[str, Schema]:
+    """What the data of each type look like."""
+    return dict.fromkeys((f"registrations.{what}" for what in get_args(Happening)), told(ToldRegistration))
+
+
 def registration_changed(
     registration: Registration, version: int, counts: Counts, what: Happening, actor_id: int | None
 ) -> Change:
-    """The registration as it is now, and what this change makes of the event's counts."""
+    told_registration = ToldRegistration(**dict(registration), counts=counts)
     return Change(
         aggregate_type="registration",
         aggregate_id=registration.id,
         version=version,
         type=f"registrations.{what}",
         key=str(registration.event_id),
-        data={**registration.model_dump(mode="json"), "counts": counts.model_dump()},
+        data=told_registration.model_dump(mode="json"),
         actor_id=actor_id,
     )

@@ -139,7 +139,7 @@ class Counts(BaseModel):
     waitlisted: int
     available: int
     version: int
-    parts: list[PartCounts]
+    parts: list[PartCounts] = []
 
 
 @dataclass(frozen=True)
