@@ -27,11 +27,10 @@ from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging import schemas
 from eventsplatform.messaging.dead_letters import coordinates
 from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.model import Batch, Outcome
 from eventsplatform.observability import begin_invocation, emit_metric, handling_message, logger
 
 Record = Mapping[str, Any]
-# How many messages, from the first on, are done; and what stopped the rest, if anything did.
-Outcome = tuple[int, Exception | None]
 
 
 class DeadLetterSink(Protocol):
@@ -71,10 +70,10 @@ def kafka_consumer(consume: Callable[[Message], None] | None = None, **rules: An
     if consume is None:
         return partial(kafka_consumer, **rules)
 
-    def one_by_one(messages: Sequence[Message]) -> Outcome:
-        return _one_by_one(consume, messages)
+    def one_by_one(batch: Batch) -> Outcome:
+        return _one_by_one(consume, batch.messages)
 
-    return _handler(one_by_one, _Rules(**rules))
+    return _handler(_one_after_another(one_by_one), _Rules(**rules))
 
 
 def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int] | None = None, **rules: Any) -> Any:
@@ -91,7 +90,8 @@ def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int] | None = No
         if consume([message]) != 1:
             raise IncompleteBatchError
 
-    def all_at_once(messages: Sequence[Message]) -> Outcome:
+    def all_at_once(batch: Batch) -> Outcome:
+        messages = batch.messages
         with handling_message(messages[0].traceparent, message_id=messages[0].id):
             try:
                 done = consume(messages)
@@ -99,13 +99,39 @@ def kafka_batch_consumer(consume: Callable[[Sequence[Message]], int] | None = No
                 return _one_by_one(consume_alone, messages)
             except Exception as error:
                 return 0, error
-        return done, None if done == len(messages) else IncompleteBatchError()
+        return done, None
+
+    return _handler(_one_after_another(all_at_once), _Rules(**rules))
+
+
+def kafka_partitions_consumer(
+    consume: Callable[[Sequence[Batch]], Sequence[Outcome]] | None = None, **rules: Any
+) -> Any:
+    """Make a Lambda handler that hands `consume` the messages of several partitions, to be done at the same time.
+
+    `consume` returns for each partition how many of its messages, from the first on, are done, and the error of the
+    next one, if it has one. What stands behind poison is handed over anew. `rules` are those of `kafka_consumer`.
+    """
+    if consume is None:
+        return partial(kafka_partitions_consumer, **rules)
+
+    def all_at_once(batches: Sequence[Batch]) -> Sequence[Outcome]:
+        first = batches[0].messages[0]
+        with handling_message(first.traceparent, message_id=first.id):
+            try:
+                return consume(batches)
+            except Exception as error:
+                return [(0, error)] * len(batches)
 
     return _handler(all_at_once, _Rules(**rules))
 
 
 class IncompleteBatchError(RuntimeError):
     """The consumer stopped before the end of the batch, for a reason that it has logged."""
+
+
+def _one_after_another(consume: Callable[[Batch], Outcome]) -> Callable[[Sequence[Batch]], Sequence[Outcome]]:
+    return lambda batches: [consume(batch) for batch in batches]
 
 
 def _one_by_one(consume: Callable[[Message], None], messages: Sequence[Message]) -> Outcome:
@@ -118,19 +144,25 @@ def _one_by_one(consume: Callable[[Message], None], messages: Sequence[Message])
     return len(messages), None
 
 
-def _handler(consume: Callable[[Sequence[Message]], Outcome], rules: _Rules) -> Any:
+def _handler(consume: Callable[[Sequence[Batch]], Sequence[Outcome]], rules: _Rules) -> Any:
     attempts = _Attempts()
 
     @failing_without_secrets
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         begin_invocation(traceparent=None, function_request_id=context.aws_request_id)
-        failures: list[dict[str, Any]] = []
-        for partition, records in event["records"].items():
-            done = _consume_partition(records, consume, rules, attempts)
-            failures += [
-                {"itemIdentifier": {"partition": partition, "offset": record["offset"]}} for record in records[done:]
+        partitions = [_Partition(name, records, rules, attempts) for name, records in event["records"].items()]
+        while batches := [(each, batch) for each in partitions if (batch := each.next_batch())]:
+            outcomes = consume([batch for _, batch in batches])
+            for (partition, batch), (done, error) in zip(batches, outcomes, strict=True):
+                ended = error is not None or done == len(batch.messages)
+                partition.advance(done, error if ended else IncompleteBatchError())
+        return {
+            "batchItemFailures": [
+                {"itemIdentifier": {"partition": each.name, "offset": record["offset"]}}
+                for each in partitions
+                for record in each.remaining
             ]
-        return {"batchItemFailures": failures}
+        }
 
     return handler
 
@@ -153,45 +185,59 @@ class _Attempts:
         self._stopped[record["topic"], record["partition"]] = record["offset"], self.of(record)
 
 
-def _consume_partition(
-    records: Sequence[Record],
-    consume: Callable[[Sequence[Message]], Outcome],
-    rules: _Rules,
-    attempts: _Attempts,
-) -> int:
-    """How many records, from the first on, are done: consumed, left out or put aside as dead letters."""
-    topic = records[0]["topic"]
-    emit_metric("consumer_batch_size", len(records), topic=topic)
-    age = max(0.0, time.time() - records[0]["timestamp"] / 1000)
-    emit_metric("consumer_lag_seconds", age, unit=MetricUnit.Seconds, topic=topic)
-    position = 0
-    while position < len(records):
-        messages, error = _decode(records[position:], rules)
-        if messages:
-            done, stopped_by = consume(messages)
-            position += done
-            error = stopped_by or error
+class _Partition:
+    """A partition's records: `remaining` are those not yet done, that is consumed, left out or put aside."""
+
+    def __init__(self, name: str, records: Sequence[Record], rules: _Rules, attempts: _Attempts) -> None:
+        self.name = name
+        self.remaining = records
+        self._topic: str = records[0]["topic"]
+        self._rules = rules
+        self._attempts = attempts
+        self._stopped = False
+        emit_metric("consumer_batch_size", len(records), topic=self._topic)
+        age = max(0.0, time.time() - records[0]["timestamp"] / 1000)
+        emit_metric("consumer_lag_seconds", age, unit=MetricUnit.Seconds, topic=self._topic)
+
+    def next_batch(self) -> Batch | None:
+        """The messages up to the next record that is none for this consumer; None when there are no more."""
+        while self.remaining and not self._stopped:
+            messages, error = _decode(self.remaining, self._rules)
+            if messages:
+                return Batch(self._topic, messages)
+            self.advance(0, error)
+        return None
+
+    def advance(self, done: int, error: Exception | None) -> None:
+        """Leave behind what is done, and the next record as well when it is poison that is kept or left out.
+
+        Any other error stops the partition.
+        """
+        self.remaining = self.remaining[done:]
         if error is None:
-            continue
-        record = records[position]
+            return
+        record = self.remaining[0]
         if isinstance(error, PoisonMessageError):
             try:
-                rules.dead_letters().put(record, error, attempts=attempts.of(record))
+                self._rules.dead_letters().put(record, error, attempts=self._attempts.of(record))
             except Exception:
                 logger.exception("a dead letter could not be kept; its partition stops here")
-                attempts.stop_at(record)
-                return position
+                self._stop_at(record)
+                return
         elif not isinstance(error, _NotForUsError):
-            emit_metric("consumer_failures_total", 1, topic=topic)
+            emit_metric("consumer_failures_total", 1, topic=self._topic)
             logger.error(
                 "a message failed; its partition stops here",
                 exc_info=error,
                 extra={"coordinates": coordinates(record)},
             )
-            attempts.stop_at(record)
-            return position
-        position += 1
-    return position
+            self._stop_at(record)
+            return
+        self.remaining = self.remaining[1:]
+
+    def _stop_at(self, record: Record) -> None:
+        self._attempts.stop_at(record)
+        self._stopped = True
 
 
 class _NotForUsError(Exception):

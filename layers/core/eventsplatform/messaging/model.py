@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -18,9 +18,23 @@ TOPICS = {
     "analytics": "evp.analytics.v1",
     "recommendations": "evp.recommendations.v1",
 }
+# What came in over NATS: the bridge writes it, and no outbox.
+INBOUND_TOPIC = "evp.inbound.v1"
 
 Store = TypeVar("Store", covariant=True)
 Result = TypeVar("Result")
+
+
+# How many messages, from the first on, are done; and what stopped the rest, if anything did.
+Outcome = tuple[int, Exception | None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages of one partition of a topic, in its order."""
+
+    topic: str
+    messages: Sequence[Message]
 
 
 @dataclass(frozen=True)
