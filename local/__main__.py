@@ -14,13 +14,14 @@ COMMANDS = {
     "nats": "print the messages that outside services get over NATS",
     "openapi": "print the OpenAPI document of the REST API",
     "schemas": "write the JSON Schemas of messages",
+    "verify-projections": "compare every projection with the event store",
     "ws": "send frames to the WebSocket API and print what comes",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code. Only that command's module is loaded."""
-    listing = "\n".join(f"  {command:<12} {text}" for command, text in COMMANDS.items())
+    listing = "\n".join(f"  {command:<18} {text}" for command, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m local",
         description=f"The platform on one machine.\n\n{listing}",

@@ -40,6 +40,7 @@ def test_the_tour_in_the_readme_works_as_printed(platform) -> None:
         "http_requests_total{",
         "3.1.0",
         '"opensearch"',
+        "no differences.",
     ):
         assert shown in run.stdout, f"{shown} is not in:\n{run.stdout}"
 

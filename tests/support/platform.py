@@ -33,6 +33,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from eventsplatform.clock import rfc3339, utc_now
 from local.engines.engines import ENGINES
+from local.verification import Difference, verify
 from tests.support.leaks import UsedSecrets, leaks
 from tests.support.polling import eventually
 
@@ -234,6 +235,12 @@ class RunningPlatform:
         """Everything that the topic holds, partition by partition."""
         return _records(self.endpoints["kafka"], topic)
 
+    def differences(self, *, event: int | None = None, within: float = 30.0) -> list[str]:
+        """Where projections are not what the event store says, of one event or of all."""
+        found: list[Difference] = []
+        verify(self.endpoints["postgres"], self.endpoints["opensearch"], event=event, within=within, tell=found.append)
+        return [str(each) for each in found]
+
     # As an operator, or a bad day, has it.
 
     def processes(self) -> dict[str, psutil.Process]:
@@ -391,9 +398,13 @@ def platform_running(state: Path) -> Iterator[RunningPlatform]:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    """One platform without demo data for all end-to-end tests: use accounts and events of your own."""
+    """One platform without demo data for all end-to-end tests: use accounts and events of your own.
+
+    Whatever they have done to it, in the end every projection is what the event store says.
+    """
     with platform_running(tmp_path_factory.mktemp("platform")) as running:
         yield running
+        assert running.differences() == []
     running.used_secrets.add_kept(running.state)
     assert leaks(running.state, running.used_secrets.known) == []
     assert running.used_secrets.echoed == []

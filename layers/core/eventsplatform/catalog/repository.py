@@ -422,6 +422,14 @@ class PostgresCatalog:
             (event_ids,),
         )
 
+    def page_of_events(self, after_id: int, limit: int) -> list[KnownEvent]:
+        """Events by id, drafts too, for comparing them with what was told."""
+        rows = self._connection.execute(
+            "WITH event AS (SELECT * FROM catalog.events WHERE id > %s ORDER BY id LIMIT %s)" + _SHOWN,
+            (after_id, limit),
+        ).fetchall()
+        return [_known_event(row) for row in rows]
+
     def page_of_published(self, after_id: int, limit: int) -> list[KnownEvent]:
         """Published events by id, for rebuilding what is projected from them."""
         rows = self._connection.execute(

@@ -67,7 +67,7 @@ class OpenSearchEvents:
             lines.append(
                 {"index": {"_index": INDEX, "_id": event.id, "version": event.version, "version_type": "external_gte"}}
             )
-            lines.append(_document(event.document))
+            lines.append(document_of(event.document))
         with opensearch_required() as client:
             self._ensure_index(client)
             answer = client.bulk(body=lines)
@@ -189,7 +189,8 @@ _SORTS: dict[Sort, Callable[[EventQuery], list[dict[str, Any]]]] = {
 }
 
 
-def _document(event: dict[str, Any]) -> dict[str, Any]:
+def document_of(event: dict[str, Any]) -> dict[str, Any]:
+    """What is searched of an event, and all that is told of it."""
     place = event["location"]
     document: dict[str, Any] = {
         "id": event["id"],
