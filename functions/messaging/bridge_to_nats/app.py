@@ -1,12 +1,12 @@
 from collections.abc import Sequence
 
-from eventsplatform.entrypoints.kafka import kafka_batch_consumer
+from eventsplatform.entrypoints.kafka import kafka_partitions_consumer
 from eventsplatform.entrypoints.providers import provide
-from eventsplatform.messaging.bridge import NatsBridge
-from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.bridge_to_nats import BridgeToNats
+from eventsplatform.messaging.model import Batch, Outcome
 
 
-@kafka_batch_consumer
-def handler(messages: Sequence[Message]) -> int:
-    """Hand every message on to NATS."""
-    return provide(NatsBridge).publish(messages)
+@kafka_partitions_consumer
+def handler(batches: Sequence[Batch]) -> Sequence[Outcome]:
+    """Hand every message on to NATS, partitions side by side."""
+    return provide(BridgeToNats).forward(batches)

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +29,8 @@ from eventsplatform.redaction import redact_member, redact_traceback
 from eventsplatform.tracing import continue_trace
 
 NAMESPACE = "EventsPlatform"
+# What a metric may have in one line of CloudWatch's Embedded Metric Format.
+VALUES_PER_LINE = 100
 
 # Set by the platform itself, on nearly every line: not worth the time of looking for secrets.
 _OWN_KEYS = frozenset({"level", "location", "timestamp", "service", "trace_id", "request_id", "function_request_id"})
@@ -83,6 +85,13 @@ def emit_metric(name: str, value: float, *, unit: MetricUnit = MetricUnit.Count,
     _write_metrics(_Metric(name, value, unit, dimensions))
 
 
+def emit_seconds(name: str, seconds: Sequence[float], **dimensions: str) -> None:
+    """Write many timings of one metric, as a distribution; nothing when there are none."""
+    for first in range(0, len(seconds), VALUES_PER_LINE):
+        values = seconds[first : first + VALUES_PER_LINE]
+        _write_metrics(_Metric(name, values, MetricUnit.Seconds, dimensions))
+
+
 def record_http_request(*, method: str, endpoint: str, status: int, seconds: float) -> None:
     """`endpoint` is the route's template (`/v1/events/{event_id}`), never the path with its ids."""
     route = {"method": method, "endpoint": endpoint}
@@ -95,7 +104,7 @@ def record_http_request(*, method: str, endpoint: str, status: int, seconds: flo
 @dataclass(frozen=True)
 class _Metric:
     name: str
-    value: float
+    value: float | Sequence[float]
     unit: MetricUnit
     dimensions: Mapping[str, str]
 
@@ -118,7 +127,8 @@ def _write_metrics(*metrics: _Metric) -> None:
                 "Metrics": [{"Name": metric.name, "Unit": metric.unit.value}],
             }
         )
-        members |= {**metric.dimensions, metric.name: [float(metric.value)]}
+        values = metric.value if isinstance(metric.value, Sequence) else [float(metric.value)]
+        members |= {**metric.dimensions, metric.name: values}
     header = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}
     sys.stdout.write(orjson.dumps({"_aws": header, **members, **service}).decode() + "\n")
 

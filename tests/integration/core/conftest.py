@@ -11,8 +11,9 @@ from local.engines import Endpoints
 from tests.support.core_environment import core_environment
 from tests.support.database import administrator, migrated_database
 from tests.support.lambda_events import message
+from tests.support.metrics import metrics
 
-__all__ = ["migrated_database"]
+__all__ = ["metrics", "migrated_database"]
 
 
 @pytest.fixture

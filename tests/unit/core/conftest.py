@@ -11,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 from eventsplatform.observability import logger
+from tests.support.metrics import metrics
+
+__all__ = ["metrics"]
 
 # How long an example takes says more about what else the machine does.
 settings.register_profile("core", deadline=None)
@@ -32,14 +35,3 @@ def raw() -> Iterator[Callable[[], str]]:
 def logged(raw: Callable[[], str]) -> Callable[[], list[dict[str, Any]]]:
     """The log lines written so far in this test."""
     return lambda: [json.loads(line) for line in raw().splitlines()]
-
-
-@pytest.fixture
-def metrics(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
-    """The metrics written to standard output since the last look, as CloudWatch reads them."""
-
-    def read() -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-        return [line for line in lines if "_aws" in line]
-
-    return read

@@ -44,6 +44,10 @@ class NatsConnection:
 
     async def jetstream(self) -> JetStreamContext:
         """A JetStream context on a live connection. Raises DependencyUnavailableError when NATS can't be reached."""
+        return (await self.client()).jetstream(timeout=CONNECT_TIMEOUT_SECONDS)
+
+    async def client(self) -> Client:
+        """A live connection. Raises DependencyUnavailableError when NATS can't be reached."""
         import nats
         from nats.errors import Error as NatsError
 
@@ -62,7 +66,7 @@ class NatsConnection:
                     )
             except (NatsError, OSError, TimeoutError) as error:
                 raise DependencyUnavailableError("message bus") from error
-        return self._client.jetstream(timeout=CONNECT_TIMEOUT_SECONDS)
+        return self._client
 
     async def _close(self) -> None:
         client, self._client = self._client, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eventsplatform.messaging.bridge import NatsBridge
+from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.history import History
 from eventsplatform.messaging.records import Records
@@ -28,10 +28,11 @@ def _relay() -> Relay:
     return Relay(PostgresRelayStore(database()), send)
 
 
-def _bridge() -> NatsBridge:
+def _bridge_to_nats() -> BridgeToNats:
     from eventsplatform.adapters.nats import nats_connection
+    from eventsplatform.messaging.routes_file import platform_routes
 
-    return NatsBridge(nats_connection())
+    return BridgeToNats(platform_routes(), nats_connection())
 
 
 def _records() -> Records:
@@ -50,7 +51,7 @@ def _history() -> History:
 
 FACTORIES: dict[type, Callable[[], Any]] = {
     Relay: _relay,
-    NatsBridge: _bridge,
+    BridgeToNats: _bridge_to_nats,
     Records: _records,
     History: _history,
 }

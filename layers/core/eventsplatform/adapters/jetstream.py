@@ -1,0 +1,353 @@
+"""What nats-py does not have: storing many messages at once in their order, and reading them fast in theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
+from eventsplatform.observability import logger
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+    from nats.js import JetStreamContext
+    from nats.js.api import ConsumerConfig
+
+ANSWER_WITHIN_SECONDS = 2.0
+LOSS_NOTICED_WITHIN_SECONDS = 0.1
+
+# https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md, "fast ingest": the reply subject ends
+# in batch id, how often the server acknowledges, what it does about gaps, number in the batch, operation.
+_START, _APPEND, _COMMIT = 0, 1, 2
+# With this many messages and not more in flight, no flow control is needed: servers acknowledge as often.
+BATCH = 100
+_TOO_LARGE = 10054
+
+
+@dataclass(frozen=True)
+class Publication:
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How many publications, from the first on, the stream has, and what kept it from taking the next one.
+
+    `is_duplicate` is told of a single publication only.
+    """
+
+    count: int
+    error: Exception | None = None
+    is_duplicate: bool = False
+
+
+class OrderedPublisher:
+    """Stores publications in their order and none after one that failed, as long as it is used for one batch at a time.
+
+    JetStream's own publishing acknowledges each message by itself: of many under way, later ones are stored although
+    an earlier one was not, and when that is sent again, it stands behind them. In a batch of ADR-50's fast ingest
+    (NATS 2.14) the server takes no message after the first that it has not taken, and duplicates count as taken.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = client.new_inbox()
+        # Servers know a batch by its id alone, whoever sends it.
+        self._batches = (f"{secrets.token_hex(12)}-{number}" for number in itertools.count())
+        self._answers: dict[str, asyncio.Future[Stored]] = {}
+
+    @classmethod
+    async def open(cls, client: Client) -> OrderedPublisher:
+        publisher = cls(client)
+        await client.subscribe(f"{publisher._inbox}.>", cb=publisher._on_answer)
+        return publisher
+
+    @property
+    def is_live(self) -> bool:
+        return bool(self._client.is_connected)
+
+    @property
+    def largest(self) -> int:
+        """The bytes that the server takes in one message, headers included."""
+        return int(self._client.max_payload)
+
+    async def store(self, publications: Sequence[Publication]) -> Stored:
+        """Store up to BATCH publications of one stream. What is left out when NATS fails is to be stored again: what
+        is there already is a duplicate by its `Nats-Msg-Id`.
+        """
+        from nats.errors import Error as NatsError
+
+        batch, last = next(self._batches), len(publications)
+        answer = self._answers[batch] = asyncio.get_running_loop().create_future()
+        reply = f"{self._inbox}.{batch}.{BATCH}.fail"
+        try:
+            for number, each in enumerate(publications, 1):
+                operation = _COMMIT if number == last else _START if number == 1 else _APPEND
+                await self._client.publish(
+                    each.subject,
+                    each.payload,
+                    reply=f"{reply}.{number}.{operation}.$FI",
+                    headers=each.headers,  # type: ignore[arg-type]  # read only
+                )
+            async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+                while not answer.done():
+                    await asyncio.wait([answer], timeout=LOSS_NOTICED_WITHIN_SECONDS)
+                    if not answer.done() and not self.is_live:
+                        raise ConnectionResetError("nats is gone")
+            stored = answer.result()
+        except (NatsError, OSError, TimeoutError) as error:
+            logger.warning("nats did not store a batch", extra={"error": repr(error)})
+            return Stored(0, _unavailable(error))
+        finally:
+            del self._answers[batch]
+        if stored.count < last and stored.error is None:
+            return replace(stored, error=DependencyUnavailableError("message bus"))
+        return stored
+
+    async def _on_answer(self, message: Msg) -> None:
+        _, batch, _, _, number, _, _ = message.subject.rsplit(".", 6)
+        answer = self._answers.get(batch)
+        if answer is None or answer.done():
+            return
+        content: dict[str, Any] = (
+            orjson.loads(message.data) if message.data else {"error": {"description": "no stream"}}
+        )
+        if "error" in content:
+            answer.set_result(_refused(int(number), content["error"]))
+        elif "type" not in content:
+            # Not those on the way: what they tell of is told here or by an error as well.
+            answer.set_result(Stored(content.get("count", 0), is_duplicate=content.get("duplicate", False)))
+
+
+def _refused(number: int, error: Mapping[str, Any]) -> Stored:
+    if error.get("err_code") == _TOO_LARGE:
+        return Stored(number - 1, PoisonMessageError("larger than the stream takes"))
+    logger.warning("nats refused a message", extra={"error": error.get("description")})
+    # Of those before it, those that another leader of the stream took may be gone.
+    return Stored(0, DependencyUnavailableError("message bus"))
+
+
+def _unavailable(cause: BaseException) -> DependencyUnavailableError:
+    error = DependencyUnavailableError("message bus")
+    error.__cause__ = cause
+    return error
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message of a stream. `attempts` is how often it has been delivered, this time included."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    sequence: int
+    attempts: int
+    stored_at: float
+    pending: int
+    acknowledge_on: str
+
+
+class DurableReader:
+    """The messages of a durable consumer in their order, none left out, fetched ahead of those that are asked for.
+
+    One reader at a time: messages that another one has got show as a gap in the consumer's own numbers.
+    """
+
+    # What may be waiting here: bounded by what one batch has, twice, while the next is under way.
+    FETCHED_AT_ONCE = 500
+    FETCHED_BYTES = 8 * 1024 * 1024
+    REQUEST_SECONDS = 20.0
+    HEARTBEAT_SECONDS = 2.0
+    ACKNOWLEDGED_WITHIN_SECONDS = 60.0
+
+    def __init__(self, client: Client, stream: str, durable: str, delivered: int) -> None:
+        self._client = client
+        self._inbox = client.new_inbox()
+        self._request = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._delivered = delivered
+        self._credit = 0
+        self._heard_at = time.monotonic()
+        self._waiting: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._failure: Exception | None = None
+        self._subscription: Subscription | None = None
+
+    @classmethod
+    async def open(
+        cls, client: Client, stream: str, durable: str, filters: Sequence[str], *, after: int
+    ) -> DurableReader:
+        """Read behind the sequence `after`, wherever the durable consumer, if there is one, stands.
+
+        Raises DependencyUnavailableError.
+        """
+        from nats.errors import Error as NatsError
+
+        try:
+            delivered = await _consumer_at(client.jetstream(), stream, _configuration(durable, filters, after), after)
+            reader = cls(client, stream, durable, delivered)
+            reader._subscription = await client.subscribe(reader._inbox, cb=reader._on_message)
+            await reader._fetch()
+        except (NatsError, OSError, TimeoutError) as error:
+            raise _unavailable(error) from error
+        return reader
+
+    async def next(self, most: int, *, within_seconds: float) -> list[Delivery]:
+        """What has arrived, at least one unless the time is up. Raises DependencyUnavailableError."""
+        try:
+            async with asyncio.timeout(within_seconds):
+                while not self._waiting and self._failure is None:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            if not self._client.is_connected or time.monotonic() - self._heard_at > 3 * self.HEARTBEAT_SECONDS:
+                self._failure = DependencyUnavailableError("message bus")
+        if self._failure is not None:
+            # What has arrived before is delivered again to the next reader.
+            raise self._failure
+        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        await self._fetch()
+        return taken
+
+    async def acknowledge(self, delivery: Delivery) -> None:
+        """Everything up to this delivery is done, and NATS has noted it. Raises DependencyUnavailableError."""
+        from nats.errors import Error as NatsError
+
+        try:
+            await self._client.request(delivery.acknowledge_on, b"+ACK", timeout=ANSWER_WITHIN_SECONDS)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise _unavailable(error) from error
+
+    async def close(self) -> None:
+        """Let NATS know that nobody waits for what is still under way."""
+        from nats.errors import Error as NatsError
+
+        with suppress(NatsError, OSError):
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+
+    async def _fetch(self) -> None:
+        """Ask for more when nothing is under way and there is room."""
+        if self._credit > 0 or len(self._waiting) > self.FETCHED_AT_ONCE or self._failure is not None:
+            return
+        self._credit, self._heard_at = self.FETCHED_AT_ONCE, time.monotonic()
+        wanted = {
+            "batch": self.FETCHED_AT_ONCE,
+            "max_bytes": self.FETCHED_BYTES,
+            "expires": int(self.REQUEST_SECONDS * 1e9),
+            "idle_heartbeat": int(self.HEARTBEAT_SECONDS * 1e9),
+        }
+        await self._client.publish(self._request, orjson.dumps(wanted), reply=self._inbox)
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard_at = time.monotonic()
+        if not message.reply:
+            await self._on_status(message.headers or {})
+            return
+        delivery, number = _delivery(message)
+        self._credit -= 1
+        if number != self._delivered + 1:
+            self._fail(f"another reader of the consumer has got {number - self._delivered - 1} messages")
+            return
+        self._delivered = number
+        self._waiting.append(delivery)
+        self._arrived.set()
+        await self._fetch()
+
+    async def _on_status(self, headers: Mapping[str, str]) -> None:
+        """https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-37.md#pull-consumer-status-messages"""
+        status, description = headers.get("Status"), headers.get("Description", "")
+        if status == "100":
+            return
+        if status in ("404", "408") or "MaxBytes" in description:
+            self._credit = 0
+            await self._fetch()
+        else:
+            self._fail(f"{status} {description}")
+
+    def _fail(self, why: str) -> None:
+        logger.warning("a consumer cannot be read any more", extra={"error": why})
+        self._failure = DependencyUnavailableError("message bus")
+        self._arrived.set()
+
+
+def _delivery(message: Msg) -> tuple[Delivery, int]:
+    """The delivery, and its number among all of the consumer's.
+
+    https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-15.md: the reply subject is
+    `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempts>.<sequence>.<number>.<time>.<pending>[.<token>]`.
+    """
+    tokens = message.reply.split(".")
+    attempts, sequence, number, nanoseconds, pending = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+    return (
+        Delivery(
+            subject=message.subject,
+            data=message.data,
+            headers=message.headers or {},
+            sequence=int(sequence),
+            attempts=int(attempts),
+            stored_at=int(nanoseconds) / 1e9,
+            pending=int(pending),
+            acknowledge_on=message.reply,
+        ),
+        int(number),
+    )
+
+
+def _configuration(durable: str, filters: Sequence[str], after: int) -> ConsumerConfig:
+    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+    return ConsumerConfig(
+        durable_name=durable,
+        filter_subjects=list(filters),
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
+        opt_start_seq=after + 1 if after else None,
+        ack_policy=AckPolicy.ALL,
+        ack_wait=DurableReader.ACKNOWLEDGED_WITHIN_SECONDS,
+        max_deliver=-1,
+        max_ack_pending=4 * DurableReader.FETCHED_AT_ONCE,
+    )
+
+
+async def _consumer_at(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig, after: int) -> int:
+    """Have the consumer stand right behind `after`; how many messages it has delivered so far.
+
+    One that was left with messages delivered and not acknowledged is made anew: it would deliver those that follow
+    first, and acknowledging one of these would acknowledge what nobody has seen.
+    """
+    from nats.js.errors import NotFoundError
+
+    durable = wanted.durable_name or ""
+    try:
+        info = await jetstream.consumer_info(stream, durable)
+    except NotFoundError:
+        info = None
+    if info is not None:
+        delivered = info.delivered
+        if (
+            delivered is not None
+            and not info.num_ack_pending
+            and delivered.stream_seq <= after
+            and sorted(_filters(info.config)) == sorted(_filters(wanted))
+            and info.config.ack_policy == wanted.ack_policy
+        ):
+            return int(delivered.consumer_seq)
+        await jetstream.delete_consumer(stream, durable)
+    await jetstream.add_consumer(stream, wanted)
+    return 0
+
+
+def _filters(config: ConsumerConfig) -> Sequence[str]:
+    return config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
