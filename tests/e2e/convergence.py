@@ -66,7 +66,7 @@ def history_of(platform: RunningPlatform) -> History:
     return History(
         pending=sum(change["pending"] for change in changes),
         changes=Counter(f"{each['aggregate_type']}-{each['aggregate_id']}-{each['version']}" for each in changes),
-        told=Counter(message.headers["Nats-Msg-Id"].rpartition("|")[2] for message in platform.nats_messages()),
+        told=Counter(message.data["id"] for message in platform.nats_messages()),
         published={
             row["id"]: row["version"]
             for row in platform.sql("SELECT id, version FROM catalog.events WHERE status <> 'draft'")
