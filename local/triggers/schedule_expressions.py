@@ -27,14 +27,15 @@ class Expression(Protocol):
 
 @dataclass(frozen=True)
 class Rate:
-    """Due every `interval` counted from `anchor`, however late the calls are."""
+    """Due at `first` and every `interval` from then on, however late the calls are."""
 
     interval: timedelta
-    anchor: datetime
+    first: datetime
 
     def next_after(self, moment: datetime) -> datetime:
-        elapsed = max(moment - self.anchor, timedelta())
-        return self.anchor + (elapsed // self.interval + 1) * self.interval
+        if moment < self.first:
+            return self.first
+        return self.first + ((moment - self.first) // self.interval + 1) * self.interval
 
 
 class Cron:
@@ -53,7 +54,7 @@ class Cron:
 
 
 def parse_expression(text: str, *, anchor: datetime) -> Expression:
-    """`anchor` is when the schedule came into being: rates are counted from there. Raises InvalidScheduleError."""
+    """`anchor` is when the schedule came into being: rates are counted from then. Raises InvalidScheduleError."""
     expression = _EXPRESSION.fullmatch(text.strip())
     if expression is None:
         raise InvalidScheduleError(f"{text!r} is neither rate(…) nor cron(…)")
@@ -68,4 +69,6 @@ def _parse_rate(content: str, anchor: datetime) -> Rate:
     number, unit, plural = int(rate[1]), rate[2], bool(rate[3])
     if plural == (number == 1):
         raise InvalidScheduleError(f"rate({content}): the unit is singular for 1 and plural for anything else")
-    return Rate(timedelta(**{f"{unit}s": number}), anchor)
+    # A rate begins with its schedule, to the minute: what is due daily is done by a platform of a few hours, too.
+    # https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+    return Rate(timedelta(**{f"{unit}s": number}), anchor + timedelta(minutes=1))

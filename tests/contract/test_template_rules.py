@@ -48,6 +48,7 @@ WITHOUT_A_FAILURE_DESTINATION = {
     "CompleteEventsFunction": "what one run leaves is completed by the next, a minute later",
     "CloseConnectionsFunction": "what one run leaves open, the sweep of the next minute closes",
     "CreatePartitionsFunction": "what one run does not make the next does, weeks before it is needed",
+    "ExtendOutboxFunction": "what one run does not make the next does, weeks before it is needed",
     "DeleteExpiredFunction": "what one run leaves is deleted by the next",
     "RedactLateRowsFunction": "what one run leaves is found by the next, an hour later",
     "ExpireOffersFunction": "what one run leaves the next does a minute later",

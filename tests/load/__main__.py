@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import limits, operations, overhead, projections, registrations, startup
+from tests.load import limits, operations, outbox, overhead, projections, registrations, startup
 from tests.load.report import Report
 from tests.load.run import Run
 
@@ -25,6 +25,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "operations": operations.bench,
     "limits": limits.bench,
     "registrations": registrations.bench,
+    "outbox": outbox.bench,
 }
 
 

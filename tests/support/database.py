@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from eventsplatform.adapters.postgres import Connection, Database
@@ -66,6 +67,13 @@ def administrator(url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """A connection that may see everything, to look behind the services."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
+
+
+def database_beside(url: str, name: str) -> str:
+    """The address of a database of its own on the same server, empty."""
+    with administrator(url) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return f"{url.rpartition('/')[0]}/{name}"
 
 
 def event_in(**changes: Any) -> EventIn:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from eventsplatform.months import following_month
 from eventsplatform.operations.health import Health
 from eventsplatform.operations.migrate import migrate
 from eventsplatform.operations.wiring import FACTORIES
-from eventsplatform.registrations.months import following_month
 from local.engines import Endpoints
 from tests.support.core_environment import core_environment
 from tests.support.database import administrator
@@ -69,7 +69,7 @@ def test_an_engine_that_is_not_there_decides_how_healthy_the_platform_is(mortal:
 
 
 def test_a_month_that_has_no_partition_yet_is_named(mortal: RunningEngines) -> None:
-    """A database of its own, whose next month is taken away."""
+    """A database of its own, whose next month is taken away, of one table after the other."""
     following = following_month(datetime.now(UTC).date().replace(day=1))
     with administrator(mortal.endpoints.postgres) as connection:
         connection.execute("CREATE DATABASE without_next_month")
@@ -78,9 +78,13 @@ def test_a_month_that_has_no_partition_yet_is_named(mortal: RunningEngines) -> N
     with core_environment(Endpoints(**{**vars(mortal.endpoints), "postgres": url})):
         before = FACTORIES[Health]().check()
         with administrator(url) as connection:
+            connection.execute(f"DROP TABLE messaging.outbox_{following:%Y_%m}")
+            without_one = FACTORIES[Health]().check()
             connection.execute(f"DROP TABLE registrations.event_registrations_{following:%Y_%m}")
-        report = FACTORIES[Health]().check()
+            without_both = FACTORIES[Health]().check()
 
     assert before.checks["partitions"].status == "healthy"
-    assert report.checks["partitions"].error == f"registrations of {following:%Y-%m} have no partition yet"
-    assert report.status == "degraded"
+    month = f"no partition for {following:%Y-%m} yet in"
+    assert without_one.checks["partitions"].error == f"{month} messaging"
+    assert without_both.checks["partitions"].error == f"{month} messaging and registrations"
+    assert without_one.status == without_both.status == "degraded"

@@ -177,7 +177,7 @@ MAP = {
 }
 ALEMBICS_OWN = "schema_version"
 # A partition is its parent's, which is in the map.
-MONTH = re.compile(r"registrations\.event_registrations_\d{4}_\d{2}")
+MONTH = re.compile(r"(?:registrations\.event_registrations|messaging\.outbox)_\d{4}_\d{2}")
 
 # Rows without text of the person's own; their numbers are asked for instead.
 WITHOUT_TEXT = {"identity.refresh_tokens", "identity.one_time_tokens", "catalog.team_members"}

@@ -1,9 +1,8 @@
-"""Registrations are stored by month, in partitions that are made ahead; what there was before is carried over."""
+"""Registrations of releases that did not store them by month are carried over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from psycopg.errors import CheckViolation
@@ -12,70 +11,18 @@ from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
-from eventsplatform.registrations.months import Months, MonthStore, following_month
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
 from tests.integration.core.test_registrations import NoDirectory
 from tests.support.callers import caller
-from tests.support.database import SHARDS, administrator
-
-
-def database_of(url: str, name: str) -> str:
-    with administrator(url) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{url.rpartition('/')[0]}/{name}"
-
-
-@pytest.fixture
-def database(migrated_database: str) -> Iterator[Database]:
-    connected = Database(DatabaseSettings(migrated_database, "registrations", False))
-    yield connected
-    connected.close()
-
-
-def months_of(database: Database, now: datetime) -> Months:
-    work: UnitOfWork[MonthStore] = UnitOfWork(database, PostgresRegistrations, lambda _: None, SHARDS)
-    return Months(work, lambda: now)
-
-
-def test_months_are_made_ahead_by_the_services_own_role_and_once(database: Database) -> None:
-    months = months_of(database, datetime(2031, 11, 30, 23, 59, tzinfo=UTC))
-
-    assert months.make_ahead() == [date(2031, 11, 1), date(2031, 12, 1), date(2032, 1, 1)]
-    assert months.make_ahead() == []
-
-
-def test_a_month_made_ahead_has_all_that_the_others_have(database: Database, migrated_database: str) -> None:
-    months_of(database, datetime(2033, 5, 1, tzinfo=UTC)).make_ahead()
-    this_month = f"event_registrations_{datetime.now(UTC):%Y_%m}"
-    described = """
-        SELECT replace(pg_get_indexdef(indexrelid), relname, '') AS definition
-          FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
-         WHERE indrelid = %(table)s::regclass
-         UNION ALL
-        SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %(table)s::regclass
-         ORDER BY 1
-    """
-
-    with administrator(migrated_database) as connection:
-        made, migrated = (
-            connection.execute(described, {"table": f"registrations.{name}"}).fetchall()
-            for name in ("event_registrations_2033_05", this_month)
-        )
-
-    assert made == migrated
-
-
-def test_the_month_after_any_month() -> None:
-    assert following_month(date(2027, 1, 1)) == date(2027, 2, 1)
-    assert following_month(date(2027, 12, 1)) == date(2028, 1, 1)
+from tests.support.database import SHARDS, administrator, database_beside
 
 
 def test_registrations_of_earlier_releases_are_carried_over_with_their_places_and_their_order(
     migrated_database: str,
 ) -> None:
     """Up to `registrations_0003`, as a platform was that kept the counts in the event's row; then the rest."""
-    url = database_of(migrated_database, "registrations_carried_over")
+    url = database_beside(migrated_database, "registrations_carried_over")
     migrate(url, revisions={"registrations": "registrations_0003"})
     starts_at = datetime.now(UTC) + timedelta(days=30)
     with administrator(url) as connection:

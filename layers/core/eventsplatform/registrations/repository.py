@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from psycopg import sql
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
@@ -478,28 +477,6 @@ class PostgresRegistrations:
             {"user_id": user_id, "limit": limit, **_boundary(before or (_LAST, 0))},
         ).fetchall()
         return [_registration(row, position=row["position"]) for row in rows]
-
-    # Months ----------------------------------------------------------------------------------------
-
-    def add_month(self, first: date, following: date) -> None:
-        # Attached when it is complete: making it as a partition would lock out everyone who registers.
-        name = sql.Identifier("registrations", f"event_registrations_{first:%Y_%m}")
-        parent = sql.Identifier("registrations", "event_registrations")
-        self._connection.execute(
-            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(name, parent)
-        )
-        self._connection.execute(
-            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                parent, name, sql.Literal(f"{first} 00:00:00+00"), sql.Literal(f"{following} 00:00:00+00")
-            )
-        )
-
-    def has_month(self, first: date) -> bool:
-        row = self._connection.execute(
-            "SELECT to_regclass(%s) IS NOT NULL AS there", (f"registrations.event_registrations_{first:%Y_%m}",)
-        ).fetchone()
-        assert row is not None
-        return bool(row["there"])
 
     # People who are to be forgotten ----------------------------------------------------------------
 

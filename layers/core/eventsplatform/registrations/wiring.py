@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
+from eventsplatform.adapters.partitions import MonthlyTable, PostgresMonths
 from eventsplatform.adapters.postgres import database
 from eventsplatform.clock import utc_now
 from eventsplatform.config import read_setting
@@ -15,9 +16,11 @@ from eventsplatform.messaging.outbox import unit_of_work
 from eventsplatform.registrations.attendees import Attendees
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
 from eventsplatform.registrations.model import EventFacts
-from eventsplatform.registrations.months import Months
+from eventsplatform.registrations.months import RegistrationMonths
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
+
+REGISTRATIONS = MonthlyTable("registrations", "event_registrations")
 
 
 class CatalogFunctions:
@@ -45,8 +48,8 @@ def _attendees() -> Attendees:
     return Attendees(unit_of_work(database(), PostgresRegistrations), utc_now, _offer_lifetime())
 
 
-def _months() -> Months:
-    return Months(unit_of_work(database(), PostgresRegistrations), utc_now)
+def _months() -> RegistrationMonths:
+    return RegistrationMonths(PostgresMonths(database(), REGISTRATIONS), utc_now)
 
 
 def _offer_lifetime() -> timedelta:
@@ -56,5 +59,5 @@ def _offer_lifetime() -> timedelta:
 FACTORIES: dict[type, Callable[[], Any]] = {
     Registrations: _registrations,
     Attendees: _attendees,
-    Months: _months,
+    RegistrationMonths: _months,
 }
