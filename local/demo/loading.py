@@ -222,9 +222,10 @@ class _Places:
 
     registrations: Registrations
 
-    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        answer = self.registrations.accept_capacity(EventFacts.of_event(facts_of(event)), capacity)
-        return CapacityAnswer.model_validate(answer.model_dump())
+    def accept_capacity(self, events: Sequence[KnownEvent], capacity: int) -> dict[int, CapacityAnswer]:
+        told = [EventFacts.of_event(facts_of(event)) for event in events]
+        answers = self.registrations.accept_capacity(told, capacity)
+        return {event_id: CapacityAnswer.model_validate(each.model_dump()) for event_id, each in answers.items()}
 
 
 @dataclass(frozen=True)

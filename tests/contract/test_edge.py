@@ -61,6 +61,7 @@ LIMITS = {
     "DELETE /v1/users/me": "sign_in",
     "GET /v1/users/me/export": "export",
     "GET /v1/search/events": "search",
+    "POST /v1/events/{event_id}/series": "series",
     "POST /v1/events/{event_id}/registrations": "registration",
     "POST /v1/events/{event_id}/registrations/me/accept": "registration",
 }

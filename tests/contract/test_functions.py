@@ -222,6 +222,15 @@ class Fresh:
     def _draft_id(self) -> str:
         return str(self._platform.create_event(self._ada(), published=False)["id"])
 
+    def _series_event_id(self) -> str:
+        """The first of a published series."""
+        ada = self._ada()
+        event_id = self._platform.create_event(ada, published=False)["id"]
+        self._platform.repeat_event(ada, event_id)
+        path = f"/v1/events/{event_id}/publish?scope=all"
+        assert self._platform.http.post(path, headers=ada.headers).status_code == 200
+        return str(event_id)
+
     def _ada(self) -> Account:
         return Account(int(self._values["user_id"]), self._values["email"], self._values["access_token"])
 

@@ -120,7 +120,7 @@ def test_an_operation_documents_what_its_rule_and_its_parameters_can_refuse(docu
 
     assert {"401", "403", "404", "409"} <= set(publish["responses"])
     assert not {"403", "404", "409"} & set(search["responses"])
-    assert [parameter["name"] for parameter in publish["parameters"]] == ["event_id", "Idempotency-Key"]
+    assert [parameter["name"] for parameter in publish["parameters"]] == ["event_id", "scope", "Idempotency-Key"]
 
 
 def test_operations_are_named_once_and_after_their_functions(document: dict[str, Any]) -> None:

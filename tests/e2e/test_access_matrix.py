@@ -93,6 +93,14 @@ class World:
         return self.platform.sign_in(account.email)
 
     @cache  # noqa: B019  there is one world
+    def repeated_event(self) -> int:
+        """A draft, the first of a series of the owner's."""
+        event_id, owner = self.event(published=False), self.account("owner")
+        assert owner is not None
+        self.platform.repeat_event(owner, event_id)
+        return event_id
+
+    @cache  # noqa: B019  there is one world
     def helper(self) -> Account:
         return self.platform.sign_up("Helga Helper")
 
@@ -267,6 +275,16 @@ def _(_world: World, _caller: str) -> Request:
 @request_for("GET /v1/events/{event_id}/history")
 def _(world: World, _caller: str) -> Request:
     return Request(path={"event_id": world.event(published=False)})
+
+
+@request_for("POST /v1/events/{event_id}/series")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"event_id": world.event(published=False)}, body={"rule": "FREQ=WEEKLY;COUNT=2"})
+
+
+@request_for("GET /v1/events/{event_id}/series")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"event_id": world.repeated_event()})
 
 
 @request_for("PATCH /v1/events/{event_id}")

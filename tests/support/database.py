@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from eventsplatform.catalog.history import EventHistory
 from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, EventIn, KnownEvent
 from eventsplatform.catalog.repository import PostgresCatalog
+from eventsplatform.catalog.series import EventSeries
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.catalog.teams import Teams
 from eventsplatform.clock import Clock, utc_now
@@ -105,6 +106,7 @@ class Services:
     housekeeping: Housekeeping
     catalog: Catalog
     teams: Teams
+    series: EventSeries
     history: EventHistory
     registrations: Registrations
     poked: list[set[int]]
@@ -174,9 +176,10 @@ class RegistrationsPlaces:
 
     registrations: Registrations
 
-    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        answer = self.registrations.accept_capacity(EventFacts.of_event(facts_of(event)), capacity)
-        return CapacityAnswer.model_validate(answer.model_dump())
+    def accept_capacity(self, events: Sequence[KnownEvent], capacity: int) -> dict[int, CapacityAnswer]:
+        told = [EventFacts.of_event(facts_of(event)) for event in events]
+        answers = self.registrations.accept_capacity(told, capacity)
+        return {event_id: CapacityAnswer.model_validate(each.model_dump()) for event_id, each in answers.items()}
 
 
 class RecordedEvents:
@@ -235,6 +238,7 @@ def services(
             housekeeping=Housekeeping(work("identity", PostgresHousekeeping), clock),
             catalog=catalog,
             teams=Teams(catalog_work, AnyUser()),
+            series=EventSeries(catalog_work, clock),
             history=EventHistory(catalog_work, RecordedEvents(messaging)),
             registrations=places.registrations,
             poked=poked,

@@ -208,6 +208,14 @@ class RunningPlatform:
         event: dict[str, Any] = answer.json()
         return event
 
+    def repeat_event(self, organiser: Account, event_id: int, rule: str = "FREQ=WEEKLY;COUNT=3") -> dict[str, Any]:
+        """The series that the event becomes the first of; the others are drafts."""
+        path = f"/v1/events/{event_id}/series"
+        answer = self.http.post(path, headers=organiser.headers, json={"rule": rule})
+        assert answer.status_code == 201, answer.text
+        series: dict[str, Any] = answer.json()
+        return series
+
     def register(self, account: Account, event_id: int) -> dict[str, Any]:
         answer = self.http.post(f"/v1/events/{event_id}/registrations", headers=account.headers)
         assert answer.status_code == 201, answer.text

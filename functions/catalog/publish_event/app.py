@@ -1,6 +1,7 @@
 from fastapi import Path, Response
 
 from eventsplatform.catalog.model import Event
+from eventsplatform.catalog.occurrences import Scope
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.entrypoints.access import verified
 from eventsplatform.entrypoints.http import HttpFunction
@@ -14,11 +15,12 @@ function = HttpFunction(access=verified("events:update"), limit=WRITE)
 async def publish_event(
     response: Response,
     event_id: int = Path(ge=1, le=2**63 - 1),
+    scope: Scope = "this",
     caller: Caller = function.caller(),
     catalog: Catalog = function.provide(Catalog),
 ) -> Event:
-    """Open a draft to everyone."""
-    event = catalog.publish(event_id, caller)
+    """Open a draft to everyone; with `scope` the drafts of its series from it on, or all of them."""
+    event = catalog.publish(event_id, caller, scope=scope)
     response.headers["ETag"] = event.etag
     return event
 

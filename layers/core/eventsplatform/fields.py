@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -17,6 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 # RFC 3339 §5.6, with the seconds and the letter case it allows to vary.
 _RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})")
+_FULL_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LINE_CONTROLS = frozenset("\t\n\r")
 # Characters that turn the order in which the rest of a line is shown, as in a forged name (Unicode TR 36, §2.4).
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -47,6 +48,15 @@ def _rfc_3339(value: Any) -> Any:
     raise ValueError("must be an RFC 3339 time with an offset, such as '2030-05-01T18:00:00+02:00'")
 
 
+def _full_date(value: Any) -> Any:
+    """Pydantic alone would take numbers, and midnights."""
+    if (isinstance(value, date) and not isinstance(value, datetime)) or (
+        isinstance(value, str) and _FULL_DATE.fullmatch(value)
+    ):
+        return value
+    raise ValueError("must be a date such as '2030-05-01'")
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -74,6 +84,9 @@ PARAGRAPHS = BeforeValidator(storable)
 
 # A moment with an offset, kept in UTC.
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
+
+# A date without a time, of RFC 3339's form.
+Day = Annotated[date, BeforeValidator(_full_date)]
 
 # A name of the IANA time zone database.
 TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_iana_zone)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from eventsplatform.catalog.lowering import Lowering
 from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, Event, EventListQuery, EventPatch, KnownEvent
 from eventsplatform.catalog.service import Catalog
@@ -235,11 +236,11 @@ class InBetween(RegistrationsPlaces):
         self._happening = happening
         self.asked: list[int] = []
 
-    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        answer = super().accept_capacity(event, capacity)
-        self.asked.append(event.version)
+    def accept_capacity(self, events: Sequence[KnownEvent], capacity: int) -> dict[int, CapacityAnswer]:
+        answers = super().accept_capacity(events, capacity)
+        self.asked += [event.version for event in events]
         self._happening()
-        return answer
+        return answers
 
 
 def between(running: Services, happening: Any) -> tuple[Catalog, InBetween]:
@@ -285,15 +286,7 @@ def test_without_asking_again_more_places_would_be_taken_than_there_are(
                 running.registrations.register(event_id, caller(user_id))
 
     catalog, _ = between(running, raise_capacity)
-    ask = Catalog._ask_for_fewer_places
-
-    def ask_and_forget_the_version(self: Catalog, *arguments: Any) -> Any:
-        asked = ask(self, *arguments)
-        if asked is None:
-            return None
-        return running.catalog.describe(event_id), asked[1]
-
-    monkeypatch.setattr(Catalog, "_ask_for_fewer_places", ask_and_forget_the_version)
+    monkeypatch.setattr(Lowering, "require", lambda self, events: None)
 
     assert catalog.change(event_id, patch(capacity=3), owner).capacity == 3, "with eight registered"
 

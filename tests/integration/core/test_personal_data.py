@@ -226,13 +226,13 @@ def name_in_search(url: str, running: People, organizer_id: int, store: Callable
     found, learned = threading.Event(), threading.Event()
     set_status = PostgresCatalog.set_status
 
-    def slowly(self: PostgresCatalog, *arguments: Any) -> KnownEvent:
+    def slowly(self: PostgresCatalog, *arguments: Any) -> list[KnownEvent]:
         found.set()
         # The new name waits for this transaction, or has come and gone.
         eventually(lambda: learned.is_set() or waits_for_lock(url), what="a name that waits")
-        event = set_status(self, *arguments)
         # As the message was made before the name was known.
-        return event.model_copy(update={"organizer": Organizer(id=organizer_id, name=NAME)})
+        known = {"organizer": Organizer(id=organizer_id, name=NAME)}
+        return [event.model_copy(update=known) for event in set_status(self, *arguments)]
 
     publishing = threading.Thread(target=lambda: catalog.publish(event_id, caller(organizer_id)))
     with pytest.MonkeyPatch.context() as patch:

@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
+from eventsplatform.catalog.occurrences import SeriesIn
 from eventsplatform.identity.people import AccountPatch, Erasure
 from eventsplatform.operations.migrate import SERVICES
 from eventsplatform.registrations.model import EventFacts
@@ -109,10 +110,16 @@ MAP = {
         personal=columns("organizer_id title description location_name latitude longitude tags cancellation_reason"),
         besides=columns(
             "id starts_at ends_at timezone capacity category price_amount price_currency status registered waitlisted "
-            "counts_version version created_at updated_at"
+            "counts_version version created_at updated_at series_id series_date"
         ),
         export=EXPORTED,
         erasure="drafts deleted, the others left without a name",
+    ),
+    "catalog.series": Held(
+        personal=columns("organizer_id rule starts_on excluded_dates extra_dates"),
+        besides=columns("id created_at"),
+        export=EXPORTED,
+        erasure="goes with the last of its events; dates alone",
     ),
     "catalog.team_members": Held(
         personal=columns("user_id role added_at"), besides=columns("event_id"), export=EXPORTED, erasure="deleted"
@@ -333,6 +340,7 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
         ),
         caller(user_id),
     )
+    others.series.plan(draft.id, SeriesIn(rule="FREQ=DAILY;COUNT=2"), caller(user_id))
     others.registrations.learn_events(
         [EventFacts.of_event(event.model_dump(mode="json")) for event in (others.catalog.describe(published), draft)]
     )

@@ -9,6 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from eventsplatform.adapters.postgres import Database
+from eventsplatform.catalog.model import EventPatch
+from eventsplatform.catalog.occurrences import SeriesIn
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.identity.caller import Client
 from eventsplatform.identity.model import Credentials, SignUp
@@ -104,6 +106,25 @@ def test_publishing_takes_three_round_trips(proxied: tuple[CountingProxy, Servic
         running.catalog.publish(last, caller(ORGANIZER))
 
     assert counted == [3]
+
+
+def test_a_series_takes_five_round_trips_and_changing_all_of_it_four_however_long_it_is(
+    proxied: tuple[CountingProxy, Services], drafts: list[int]
+) -> None:
+    proxy, running = proxied
+    organizer, rule = caller(ORGANIZER), SeriesIn(rule="FREQ=DAILY;COUNT=60")
+    for _ in range(6):  # until the driver has prepared its statements
+        first = running.catalog.create(event_in(), organizer).id
+        running.series.plan(first, rule, organizer)
+        running.catalog.change(first, EventPatch(title="Choir"), organizer, scope="all")
+    first = running.catalog.create(event_in(), organizer).id
+
+    with proxy.counting() as planned:
+        running.series.plan(first, rule, organizer)
+    with proxy.counting() as changed:
+        running.catalog.change(first, EventPatch(title="Choir"), organizer, scope="all")
+
+    assert (planned, changed) == ([5], [4])
 
 
 def test_reading_an_event_takes_one_round_trip(proxied: tuple[CountingProxy, Services], event_id: int) -> None:

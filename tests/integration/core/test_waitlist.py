@@ -240,8 +240,8 @@ def test_a_lower_capacity_is_accepted_unless_more_places_are_taken(world: World)
     event_id = world.event(5, ADA, GRACE)
     event = EventFacts.of_event(world.running.catalog.describe(event_id).model_dump(mode="json"))
 
-    refused = world.running.registrations.accept_capacity(event, 1)
-    accepted = world.running.registrations.accept_capacity(event, 2)
+    refused = world.running.registrations.accept_capacity([event], 1)[event_id]
+    accepted = world.running.registrations.accept_capacity([event], 2)[event_id]
 
     assert (refused.accepted, refused.taken) == (False, 2)
     assert (accepted.accepted, accepted.taken) == (True, 2)

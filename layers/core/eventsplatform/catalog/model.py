@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, Literal, Self
@@ -235,6 +235,10 @@ class Event(BaseModel):
     registered: int
     waitlisted: int
     available: int
+    series_id: int | None = None
+    series_date: date | None = Field(
+        default=None, description="The date of its series that it stands for, whenever it is by now."
+    )
     version: int
     created_at: datetime
     updated_at: datetime
@@ -335,11 +339,37 @@ def written(event: Event) -> EventIn:
 
 def patched(event: Event, patch: EventPatch) -> EventIn:
     """What the organiser will have written. Raises InvalidInputError for what breaks a rule only once merged."""
-    document = written(event).model_dump()
+    return merged(event, patch.as_document())
+
+
+def merged(event: Event, document: Mapping[str, Any]) -> EventIn:
+    """The same, of a patch's document."""
     try:
-        return EventIn.model_validate(merge_patch(document, patch.as_document()))
+        return EventIn.model_validate(merge_patch(written(event).model_dump(), document))
     except ValidationError as error:
         raise InvalidInputError([_field_error(problem) for problem in error.errors()]) from error
+
+
+def check_publication(event: Event, now: datetime) -> None:
+    """Raises ConflictError for what is not a draft, or too late."""
+    if event.status != "draft":
+        raise ConflictError(f"Only a draft can be published; this event is {event.status}.")
+    if event.starts_at <= now:
+        raise ConflictError("An event that has already started cannot be published.")
+
+
+def check_cancellation(event: Event, now: datetime) -> None:
+    """Raises ConflictError for what is over or off."""
+    if event.status not in ("draft", "published"):
+        raise ConflictError(f"The event is {event.status} already.")
+    if event.status == "published" and event.ends_at <= now:
+        raise ConflictError("The event is over.")
+
+
+def check_deletion(event: Event) -> None:
+    """Raises ConflictError for what others may have seen."""
+    if event.status != "draft":
+        raise ConflictError(f"Only a draft can be deleted; this event is {event.status}. Cancel it instead.")
 
 
 def check_change(event: Event, wanted: EventIn, now: datetime) -> None:

@@ -24,7 +24,7 @@ class OrganizerStore(Protocol):
         """The organiser's published events, with their next versions."""
 
     def delete_drafts(self, organizer_id: int) -> list[KnownEvent]:
-        """The organiser's drafts as they last were."""
+        """The organiser's drafts as they last were, and the series that nothing is left of."""
 
     def cancel_upcoming(self, organizer_id: int, now: datetime) -> list[KnownEvent]:
         """The organiser's published events that have not started, cancelled."""
@@ -38,6 +38,8 @@ class OrganizerStore(Protocol):
     def held_users(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
     def held_events(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
+
+    def held_series(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
     def held_memberships(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
@@ -79,6 +81,7 @@ class Organizers:
                 {
                     "users": lambda after_id, limit: store.held_users(user_id, after_id, limit),
                     "events": lambda after_id, limit: store.held_events(user_id, after_id, limit),
+                    "series": lambda after_id, limit: store.held_series(user_id, after_id, limit),
                     "team_members": lambda after_id, limit: store.held_memberships(user_id, after_id, limit),
                 },
                 after,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
+import orjson
 from psycopg.errors import ForeignKeyViolation, NotNullViolation
+from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.postgres import Connection, Row
 from eventsplatform.catalog.model import (
@@ -21,6 +23,7 @@ from eventsplatform.catalog.model import (
     TeamRole,
     ToldPart,
 )
+from eventsplatform.catalog.occurrences import Series, SeriesIn, Slot
 from eventsplatform.catalog.service import UnknownCategoryError, UnknownOrganizerError
 
 # Of rows that stand in a query's own `event`: read, added or changed.
@@ -52,6 +55,35 @@ _LOCKED_EVENT = """
            FOR UPDATE OF event
     )
 """
+
+_LOCKED_SERIES = """
+    WITH locked AS MATERIALIZED (
+        SELECT id
+          FROM catalog.users
+         WHERE id = (SELECT organizer_id FROM catalog.events WHERE id = %(event_id)s)
+           FOR SHARE
+    )
+    SELECT series.id
+      FROM locked
+      JOIN catalog.series AS series ON series.organizer_id = locked.id
+     WHERE series.id = (SELECT series_id FROM catalog.events WHERE id = %(event_id)s)
+       FOR UPDATE OF series
+"""
+
+# By their ids, as everyone locks events.
+_OF_SERIES = """
+    WITH named AS (
+        SELECT series_id, CASE WHEN %(following)s THEN series_date ELSE '-infinity' END AS first
+          FROM catalog.events
+         WHERE id = %(event_id)s
+    ), event AS MATERIALIZED (
+        SELECT event.*
+          FROM catalog.events AS event
+         WHERE event.id = %(event_id)s
+            OR event.series_id = (SELECT series_id FROM named) AND event.series_date >= (SELECT first FROM named)
+         ORDER BY event.id
+"""
+_FOR_UPDATE = " FOR UPDATE OF event"
 
 _READ_EVENT = """
     WITH event AS (SELECT * FROM catalog.events WHERE id = %(event_id)s)
@@ -131,6 +163,13 @@ class PostgresCatalog:
             + _SHOWN,
             (organizer_id,),
         ).fetchall()
+        self._connection.execute(
+            """
+            DELETE FROM catalog.series
+             WHERE organizer_id = %s AND NOT EXISTS (SELECT FROM catalog.events WHERE series_id = series.id)
+            """,
+            (organizer_id,),
+        )
         return [_known_event(row) for row in rows]
 
     def renew_published(self, organizer_id: int) -> list[KnownEvent]:
@@ -192,6 +231,19 @@ class PostgresCatalog:
             """
             SELECT to_jsonb(held) AS row
               FROM catalog.events AS held
+             WHERE organizer_id = %s AND id > %s
+             ORDER BY id
+             LIMIT %s
+            """,
+            (user_id, after_id, limit),
+        ).fetchall()
+        return [row["row"] for row in rows]
+
+    def held_series(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
+            """
+            SELECT to_jsonb(held) AS row
+              FROM catalog.series AS held
              WHERE organizer_id = %s AND id > %s
              ORDER BY id
              LIMIT %s
@@ -270,44 +322,65 @@ class PostgresCatalog:
         ).fetchall()
         return [_event(row) for row in rows]
 
-    def change_event(self, event_id: int, wanted: EventIn) -> KnownEvent:
+    def lock_series(self, event_id: int) -> None:
+        self._connection.execute(_LOCKED_SERIES, {"event_id": event_id})
+
+    def find_occurrences(self, event_id: int, *, following: bool, for_update: bool = False) -> list[KnownEvent]:
+        values = {"event_id": event_id, "following": following}
+        if not for_update:
+            rows = self._connection.execute(_OF_SERIES + ")" + _SHOWN, values).fetchall()
+            return [_known_event(row) for row in rows]
+        while True:
+            self._connection.execute("SAVEPOINT nothing_locked")
+            series = self._connection.execute(_LOCKED_SERIES, values).fetchone()
+            rows = self._connection.execute(_OF_SERIES + _FOR_UPDATE + ")" + _SHOWN, values).fetchall()
+            if all(row["series_id"] == (series and series["id"]) for row in rows):
+                return [_known_event(row) for row in rows]
+            # It has become one of a series while its row was waited for. Everyone locks the series first.
+            self._connection.execute("ROLLBACK TO SAVEPOINT nothing_locked")
+
+    def change_events(self, wanted: Mapping[int, EventIn]) -> list[KnownEvent]:
+        values = [{"id": event_id, **_values(event)} for event_id, event in wanted.items()]
         try:
-            row = self._connection.execute(
+            rows = self._connection.execute(
                 """
                 WITH event AS (
-                    UPDATE catalog.events
-                       SET title = %(title)s, description = %(description)s, starts_at = %(starts_at)s,
-                           ends_at = %(ends_at)s, timezone = %(timezone)s, location_name = %(place)s,
-                           latitude = %(lat)s, longitude = %(lon)s, capacity = %(capacity)s, category = %(category)s,
-                           tags = %(tags)s, price_amount = %(amount)s, price_currency = %(currency)s,
-                           version = version + 1, updated_at = now()
-                     WHERE id = %(event_id)s
-                    RETURNING *
+                    UPDATE catalog.events AS event
+                       SET title = wanted.title, description = wanted.description, starts_at = wanted.starts_at,
+                           ends_at = wanted.ends_at, timezone = wanted.timezone, location_name = wanted.place,
+                           latitude = wanted.lat, longitude = wanted.lon, capacity = wanted.capacity,
+                           category = wanted.category, tags = wanted.tags, price_amount = wanted.amount,
+                           price_currency = wanted.currency, version = event.version + 1, updated_at = now()
+                      FROM jsonb_to_recordset(%s)
+                           AS wanted (id bigint, title text, description text, starts_at timestamptz,
+                                      ends_at timestamptz, timezone text, place text, lat double precision,
+                                      lon double precision, capacity integer, category text, tags text[],
+                                      amount numeric, currency char(3))
+                     WHERE event.id = wanted.id
+                    RETURNING event.*
                 )
                 """
                 + _SHOWN,
-                {**_values(wanted), "event_id": event_id},
-            ).fetchone()
+                (Jsonb(values, dumps=_as_json),),
+            ).fetchall()
         except ForeignKeyViolation as error:
             raise UnknownCategoryError from error
-        assert row is not None
-        return _known_event(row)
+        return [_known_event(row) for row in rows]
 
-    def set_status(self, event_id: int, status: str, *, reason: str | None = None) -> KnownEvent:
-        row = self._connection.execute(
+    def set_status(self, event_ids: Sequence[int], status: str, *, reason: str | None = None) -> list[KnownEvent]:
+        rows = self._connection.execute(
             """
             WITH event AS (
                 UPDATE catalog.events
                    SET status = %s, cancellation_reason = %s, version = version + 1, updated_at = now()
-                 WHERE id = %s
+                 WHERE id = ANY(%s)
                 RETURNING *
             )
             """
             + _SHOWN,
-            (status, reason, event_id),
-        ).fetchone()
-        assert row is not None
-        return _known_event(row)
+            (status, reason, list(event_ids)),
+        ).fetchall()
+        return [_known_event(row) for row in rows]
 
     def renew(self, event_ids: Sequence[int]) -> list[KnownEvent]:
         rows = self._connection.execute(
@@ -348,8 +421,18 @@ class PostgresCatalog:
         ).fetchall()
         return [_known_event(row) for row in rows]
 
-    def delete_event(self, event_id: int) -> None:
-        self._connection.execute("DELETE FROM catalog.events WHERE id = %s", (event_id,))
+    def delete_events(self, event_ids: Sequence[int]) -> None:
+        self._connection.execute(
+            """
+            WITH deleted AS (
+                DELETE FROM catalog.events WHERE id = ANY(%(event_ids)s) RETURNING series_id
+            )
+            DELETE FROM catalog.series
+             WHERE id IN (SELECT series_id FROM deleted)
+               AND NOT EXISTS (SELECT FROM catalog.events WHERE series_id = series.id AND id <> ALL(%(event_ids)s))
+            """,
+            {"event_ids": list(event_ids)},
+        )
 
     def put_member(self, event_id: int, user_id: int, role: TeamRole) -> bool:
         row = self._connection.execute(
@@ -382,6 +465,113 @@ class PostgresCatalog:
             "SELECT id, name FROM catalog.users WHERE id = ANY(%s) AND NOT erased", (list(user_ids),)
         ).fetchall()
         return {row["id"]: Organizer(id=row["id"], name=row["name"]) for row in rows}
+
+    # Series ----------------------------------------------------------------------------------------
+
+    def find_series(self, series_id: int) -> Series | None:
+        row = self._connection.execute(
+            "SELECT id, rule, starts_on, excluded_dates, extra_dates FROM catalog.series WHERE id = %s", (series_id,)
+        ).fetchone()
+        return Series(**row) if row else None
+
+    def page_of_series(self, series_id: int, after: date, user_id: int | None, limit: int) -> list[Event]:
+        rows = self._connection.execute(
+            _LISTED
+            + """
+             WHERE event.series_id = %(series_id)s AND event.series_date > %(after)s
+               AND (event.status <> 'draft' OR event.organizer_id = %(user_id)s
+                    OR EXISTS (SELECT FROM catalog.team_members WHERE event_id = event.id AND user_id = %(user_id)s))
+             ORDER BY event.series_date
+             LIMIT %(limit)s
+            """,
+            {"series_id": series_id, "after": after, "user_id": user_id, "limit": limit},
+        ).fetchall()
+        return [_event(row) for row in rows]
+
+    def add_series(self, event_id: int, starts_on: date, plan: SeriesIn) -> KnownEvent:
+        row = self._connection.execute(
+            """
+            WITH series AS (
+                INSERT INTO catalog.series (organizer_id, rule, starts_on, excluded_dates, extra_dates)
+                SELECT organizer_id, %(rule)s, %(starts_on)s, %(excluded_dates)s::date[], %(extra_dates)s::date[]
+                  FROM catalog.events
+                 WHERE id = %(event_id)s
+                RETURNING id, starts_on
+            ), event AS (
+                UPDATE catalog.events AS event
+                   SET series_id = series.id, series_date = series.starts_on, version = event.version + 1,
+                       updated_at = now()
+                  FROM series
+                 WHERE event.id = %(event_id)s
+                RETURNING event.*
+            )
+            """
+            + _SHOWN,
+            {"event_id": event_id, "starts_on": starts_on, **plan.model_dump()},
+        ).fetchone()
+        assert row is not None
+        return _known_event(row)
+
+    def change_series(self, series_id: int, plan: SeriesIn) -> None:
+        self._connection.execute(
+            """
+            UPDATE catalog.series
+               SET rule = %(rule)s, excluded_dates = %(excluded_dates)s::date[], extra_dates = %(extra_dates)s::date[]
+             WHERE id = %(series_id)s
+            """,
+            {"series_id": series_id, **plan.model_dump()},
+        )
+
+    def exclude_dates(self, event_ids: Sequence[int]) -> None:
+        self._connection.execute(
+            """
+            UPDATE catalog.series
+               SET excluded_dates = ARRAY(SELECT DISTINCT unnest(excluded_dates || gone.dates)
+                                           EXCEPT SELECT unnest(extra_dates) ORDER BY 1),
+                   extra_dates = ARRAY(SELECT unnest(extra_dates) EXCEPT SELECT unnest(gone.dates) ORDER BY 1)
+              FROM (SELECT series_id, array_agg(series_date) AS dates
+                      FROM catalog.events
+                     WHERE id = ANY(%s) AND series_id IS NOT NULL
+                     GROUP BY series_id) AS gone
+             WHERE series.id = gone.series_id
+            """,
+            (list(event_ids),),
+        )
+
+    def add_occurrences(self, pattern: KnownEvent, planned: Sequence[Slot]) -> list[KnownEvent]:
+        rows = self._connection.execute(
+            """
+            WITH event AS (
+                INSERT INTO catalog.events
+                       (title, description, timezone, location_name, latitude, longitude, capacity, category, tags,
+                        price_amount, price_currency, organizer_id, series_id, series_date, starts_at, ends_at)
+                SELECT title, description, timezone, location_name, latitude, longitude, capacity, category, tags,
+                       price_amount, price_currency, organizer_id, series_id, slot.*
+                  FROM catalog.events AS pattern,
+                       unnest(%s::date[], %s::timestamptz[], %s::timestamptz[]) AS slot (date, starts_at, ends_at)
+                 WHERE pattern.id = %s
+                 ORDER BY slot.date
+                RETURNING *
+            )
+            """
+            + _SHOWN,
+            (
+                [slot.date for slot in planned],
+                [slot.starts_at for slot in planned],
+                [slot.ends_at for slot in planned],
+                pattern.id,
+            ),
+        ).fetchall()
+        self._connection.execute(
+            """
+            INSERT INTO catalog.team_members (event_id, user_id, role)
+            SELECT added.id, user_id, role
+              FROM catalog.team_members, unnest(%s::bigint[]) AS added (id)
+             WHERE event_id = %s
+            """,
+            ([row["id"] for row in rows], pattern.id),
+        )
+        return [_known_event(row).model_copy(update={"team": pattern.team}) for row in rows]
 
     def put_counts(self, parts: Mapping[tuple[int, int], ToldPart]) -> None:
         event_ids = sorted({event_id for event_id, _ in parts})
@@ -475,6 +665,10 @@ def _values(event: EventIn) -> dict[str, Any]:
     }
 
 
+def _as_json(values: Any) -> bytes:
+    return orjson.dumps(values, default=str)  # decimals keep their digits
+
+
 def _event(row: Row) -> Event:
     return Event(**_fields(row))
 
@@ -503,6 +697,8 @@ def _fields(row: Row) -> dict[str, Any]:
         "registered": row["registered"],
         "waitlisted": row["waitlisted"],
         "available": max(0, row["capacity"] - row["registered"]),
+        "series_id": row["series_id"],
+        "series_date": row["series_date"],
         "version": row["version"],
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],

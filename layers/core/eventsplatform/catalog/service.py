@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from eventsplatform.catalog import messages
+from eventsplatform.catalog.lowering import Lowering, NotSettledError, Places
 from eventsplatform.catalog.model import (
-    CapacityAnswer,
     CategoryItem,
     Event,
     EventIn,
@@ -19,10 +19,11 @@ from eventsplatform.catalog.model import (
     KnownEvent,
     ToldPart,
     ToldRegistration,
-    check_change,
-    patched,
-    written,
+    check_cancellation,
+    check_deletion,
+    check_publication,
 )
+from eventsplatform.catalog.occurrences import Scope, affected, naming, wanted_changes
 from eventsplatform.clock import Clock, rfc3339
 from eventsplatform.errors import (
     ConflictError,
@@ -83,11 +84,20 @@ class CatalogStore(Protocol):
     ) -> list[Event]:
         """The same of those that the user organises or helps with."""
 
-    def change_event(self, event_id: int, wanted: EventIn) -> KnownEvent:
-        """The event as wanted, with its next version. Raises UnknownCategoryError."""
+    def lock_series(self, event_id: int) -> None:
+        """Until the transaction ends nobody else changes which occurrences the event's series has."""
 
-    def set_status(self, event_id: int, status: str, *, reason: str | None = None) -> KnownEvent:
-        """The event with its new status and its next version."""
+    def find_occurrences(self, event_id: int, *, following: bool, for_update: bool = False) -> list[KnownEvent]:
+        """The event and, by their ids, the others of its series; with `following` those of later dates alone.
+
+        For update with the series locked.
+        """
+
+    def change_events(self, wanted: Mapping[int, EventIn]) -> list[KnownEvent]:
+        """The events as wanted, with their next versions. Raises UnknownCategoryError."""
+
+    def set_status(self, event_ids: Sequence[int], status: str, *, reason: str | None = None) -> list[KnownEvent]:
+        """The events with their new status and their next versions."""
 
     def renew(self, event_ids: Sequence[int]) -> list[KnownEvent]:
         """The events as they are, with their next versions."""
@@ -95,7 +105,11 @@ class CatalogStore(Protocol):
     def complete_ended(self, now: datetime, limit: int) -> list[KnownEvent]:
         """Published events that are over, completed; those in other hands are left for the next time."""
 
-    def delete_event(self, event_id: int) -> None: ...
+    def exclude_dates(self, event_ids: Sequence[int]) -> None:
+        """Take the dates of occurrences out of the plan of their series."""
+
+    def delete_events(self, event_ids: Sequence[int]) -> None:
+        """A series goes with its last occurrence."""
 
     def put_counts(self, parts: Mapping[tuple[int, int], ToldPart]) -> None:
         """Keep counts by event and part unless those of a later version are there, and each event's sums of them."""
@@ -106,17 +120,6 @@ class UserDirectory(Protocol):
 
     def describe(self, user_id: int) -> tuple[str, int]:
         """A user's name and version. Raises NotFoundError."""
-
-
-class Places(Protocol):
-    """Registrations, which alone knows how many places are taken."""
-
-    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        """Ask it to give out no more places of this version of the event than `capacity`, if no more are taken."""
-
-
-class _CapacityNotSettledError(Exception):
-    """The event has changed since registrations accepted a capacity for it."""
 
 
 class Catalog:
@@ -139,61 +142,75 @@ class Catalog:
             self.learn_user(caller.user_id, name, version)
             return self._add(event, caller)
 
-    def publish(self, event_id: int, caller: Caller) -> Event:
-        """Open a draft to everyone. Raises NotFoundError for another's event, ConflictError unless a draft in time."""
+    def publish(self, event_id: int, caller: Caller, *, scope: Scope = "this") -> Event:
+        """Open a draft to everyone, or the drafts of a series that are ahead.
+
+        Raises NotFoundError for another's event, ForbiddenError, ConflictError when there is no draft in time.
+        """
 
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
-            event = event_of(store.find_event(event_id, for_update=True), event_id, caller, MANAGERS)
-            if event.status != "draft":
-                raise ConflictError(f"Only a draft can be published; this event is {event.status}.")
-            if event.starts_at <= self._clock():
-                raise ConflictError("An event that has already started cannot be published.")
-            published = store.set_status(event_id, "published")
-            outbox.append(messages.event_changed(published, "published", caller.user_id))
-            return published
+            now = self._clock()
+            event, chosen = self._chosen(
+                store, event_id, scope, caller, MANAGERS, now, lambda each: check_publication(each, now)
+            )
+            published = store.set_status([each.id for each in chosen], "published")
+            return _told(outbox, published, "published", event, caller)
 
         return self._work.run(KnownEvent, change)
 
-    def change(self, event_id: int, patch: EventPatch, caller: Caller, *, if_match: str | None = None) -> Event:
-        """The event after a merge patch. One that changes nothing makes no new version.
+    def change(
+        self, event_id: int, patch: EventPatch, caller: Caller, *, scope: Scope = "this", if_match: str | None = None
+    ) -> Event:
+        """The event after a merge patch, which other occurrences of its series are given, too: all or none.
 
-        Fewer places than are taken are refused. Registrations decides that: it is asked before the transaction to
-        give out no more than the lower number, and the transaction then goes through only if the event is still of
-        the version that registrations answered for. No lock is held across the call.
+        One that changes nothing makes no new version. Fewer places than are taken are refused (`lowering`).
 
         Raises NotFoundError, ForbiddenError, PreconditionFailedError, InvalidInputError or ConflictError.
         """
-        for _ in range(CAPACITY_ATTEMPTS):
-            asked = self._ask_for_fewer_places(event_id, patch, caller, if_match)
-            with suppress(_CapacityNotSettledError):
-                return self._change(event_id, patch, caller, if_match, asked)
-        raise ConflictError("The event changes too often at the moment; try again.", headers={"Retry-After": "1"})
+        lowering = Lowering(self._places, patch.capacity)
+        try:
+            for _ in range(CAPACITY_ATTEMPTS):
+                lowering.ask(self._with_fewer_places(event_id, patch, scope, caller, if_match))
+                with suppress(NotSettledError):
+                    return self._change(event_id, patch, scope, caller, if_match, lowering)
+            raise ConflictError("The event changes too often at the moment; try again.", headers={"Retry-After": "1"})
+        except OutcomeUnknownError:
+            raise  # committed perhaps
+        except PlatformError:
+            self._take_back(lowering)
+            raise
 
-    def delete(self, event_id: int, caller: Caller, *, if_match: str | None = None) -> None:
-        """Take a draft away. Raises NotFoundError, ForbiddenError, PreconditionFailedError or ConflictError."""
+    def delete(self, event_id: int, caller: Caller, *, scope: Scope = "this", if_match: str | None = None) -> None:
+        """Take a draft away, or the drafts of a series that are ahead.
+
+        Raises NotFoundError, ForbiddenError, PreconditionFailedError or ConflictError.
+        """
 
         def change(store: CatalogStore, outbox: Appendable) -> None:
-            event = event_of(store.find_event(event_id, for_update=True), event_id, caller, OWNER)
-            require_match(if_match, event.etag)
-            if event.status != "draft":
-                raise ConflictError(f"Only a draft can be deleted; this event is {event.status}. Cancel it instead.")
-            store.delete_event(event_id)
-            outbox.append(messages.draft_deleted(event, caller.user_id))
+            store.lock_series(event_id)  # whose plan will say that there is none on these dates
+            _, chosen = self._chosen(
+                store, event_id, scope, caller, OWNER, self._clock(), check_deletion, if_match=if_match
+            )
+            store.exclude_dates([each.id for each in chosen])
+            store.delete_events([each.id for each in chosen])
+            for draft in chosen:
+                outbox.append(messages.draft_deleted(draft, caller.user_id))
 
         self._work.run(None, change)
 
-    def cancel(self, event_id: int, reason: str | None, caller: Caller) -> Event:
-        """Call an event off. Raises NotFoundError, ForbiddenError, ConflictError for one that is over or off."""
+    def cancel(self, event_id: int, reason: str | None, caller: Caller, *, scope: Scope = "this") -> Event:
+        """Call an event off, or those of a series that are ahead.
+
+        Raises NotFoundError, ForbiddenError, ConflictError for one that is over or off.
+        """
 
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
-            event = event_of(store.find_event(event_id, for_update=True), event_id, caller, MANAGERS)
-            if event.status not in ("draft", "published"):
-                raise ConflictError(f"The event is {event.status} already.")
-            if event.status == "published" and event.ends_at <= self._clock():
-                raise ConflictError("The event is over.")
-            cancelled = store.set_status(event_id, "cancelled", reason=reason)
-            outbox.append(messages.event_changed(cancelled, "cancelled", caller.user_id))
-            return cancelled
+            now = self._clock()
+            event, chosen = self._chosen(
+                store, event_id, scope, caller, MANAGERS, now, lambda each: check_cancellation(each, now)
+            )
+            cancelled = store.set_status([each.id for each in chosen], "cancelled", reason=reason)
+            return _told(outbox, cancelled, "cancelled", event, caller)
 
         return self._work.run(KnownEvent, change)
 
@@ -207,10 +224,7 @@ class Catalog:
 
     def get(self, event_id: int, caller: Caller | None) -> Event:
         """An event; a draft only for its team. Raises NotFoundError."""
-        event = self.describe(event_id)
-        if event.status == "draft":
-            return event_of(event, event_id, caller, TEAM)
-        return event
+        return visible(self.describe(event_id), event_id, caller)
 
     def browse(self, query: EventListQuery, caller: Caller | None) -> Page[Event]:
         """A page of published events, or of the caller's own, by their start.
@@ -268,76 +282,91 @@ class Catalog:
             with self._work() as (store, _):
                 store.put_counts(latest)
 
-    def _ask_for_fewer_places(
-        self, event_id: int, patch: EventPatch, caller: Caller, if_match: str | None
-    ) -> tuple[KnownEvent, CapacityAnswer] | None:
-        """What registrations says to the lower capacity of a published event, and for which event; None if not asked.
+    def _with_fewer_places(
+        self, event_id: int, patch: EventPatch, scope: Scope, caller: Caller, if_match: str | None
+    ) -> list[KnownEvent]:
+        """The published events that a change would give fewer places.
 
-        What refuses the change anyway is left for the transaction to say.
+        None when it is refused anyway: that is left for the transaction to say.
         """
         if "capacity" not in patch.model_fields_set:
-            return None
+            return []
         with self._work.statement() as store:
-            event = store.find_event(event_id)
-        if event is None or event.status != "published" or patch.capacity >= event.capacity:
-            return None
-        try:
-            event_of(event, event_id, caller, MANAGERS)
+            events = _occurrences(store, event_id, scope)
+        with suppress(PlatformError):
+            event = _addressed(events, event_id, caller, MANAGERS)
             require_match(if_match, event.etag)
-            check_change(event, patched(event, patch), self._clock())
-        except PlatformError:
-            return None
-        return event, self._places.accept_capacity(event, patch.capacity)
+            return _lowered(events, wanted_changes(event, events, patch, self._clock()))
+        return []
 
     def _change(
         self,
         event_id: int,
         patch: EventPatch,
+        scope: Scope,
         caller: Caller,
         if_match: str | None,
-        asked: tuple[KnownEvent, CapacityAnswer] | None,
+        lowering: Lowering,
     ) -> Event:
-        """Raises _CapacityNotSettledError when registrations is still to be asked, or again."""
+        """Raises NotSettledError when registrations is still to be asked, or again."""
+        lowered: list[KnownEvent] = []
+        committed: list[KnownEvent] = []
 
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
-            event = event_of(store.find_event(event_id, for_update=True), event_id, caller, MANAGERS)
+            events = _occurrences(store, event_id, scope, for_update=True)
+            event = _addressed(events, event_id, caller, MANAGERS)
             require_match(if_match, event.etag)
-            wanted = patched(event, patch)
-            check_change(event, wanted, self._clock())
-            if wanted == written(event):
-                return event
-            if event.status == "published" and wanted.capacity < event.capacity:
-                if asked is None or asked[0].version != event.version:
-                    raise _CapacityNotSettledError
-                _require_accepted(asked[1], wanted.capacity)
-            changed = store.change_event(event_id, wanted)
-            outbox.append(messages.event_changed(changed, "updated", caller.user_id))
-            return changed
+            wanted = wanted_changes(event, events, patch, self._clock())
+            _require_role([each for each in events if each.id in wanted], caller, MANAGERS)
+            lowered[:] = _lowered(events, wanted)
+            for each in lowered:
+                with naming(each, event_id):
+                    lowering.refuse(each)
+            lowering.require(lowered)
+            changed = store.change_events(wanted) if wanted else []
+            committed[:] = [_told(outbox, changed, "updated", event, caller)]
+            return committed[0]
 
         try:
             changed = self._work.run(KnownEvent, change)
         except UnknownCategoryError as error:
             raise self._unknown_category(patch.category) from error
-        except (OutcomeUnknownError, _CapacityNotSettledError):
-            # Committed perhaps, or overtaken by a version that registrations is told of.
-            raise
-        except PlatformError:
-            self._take_back(asked)
-            raise
-        if asked is not None and changed.version != asked[0].version + 1:
-            self._take_back(asked)  # a repeat, which was given what the first one did
+        # A repeat was given what the first one did, and has changed nothing itself.
+        if committed and changed is committed[0]:
+            lowering.asked -= {each.id for each in lowered}
+        self._take_back(lowering)
         return changed
 
-    def _take_back(self, asked: tuple[KnownEvent, CapacityAnswer] | None) -> None:
-        """Tell registrations the event anew when it has accepted a capacity that the event does not have.
+    def _take_back(self, lowering: Lowering) -> None:
+        """Tell registrations the events anew that it may be holding to a capacity which they do not have.
 
         The next version says it, so that whoever else is changing the capacity asks again.
         """
-        if asked is None or not asked[1].accepted:
+        if not lowering.asked:
             return
         with suppress(DependencyUnavailableError), self._work() as (store, outbox):
-            for event in store.renew([asked[0].id]):
+            for event in store.renew(sorted(lowering.asked)):
                 outbox.append(messages.event_changed(event, "updated", None))
+
+    def _chosen(
+        self,
+        store: CatalogStore,
+        event_id: int,
+        scope: Scope,
+        caller: Caller,
+        roles: tuple[EventRole, ...],
+        now: datetime,
+        check: Callable[[KnownEvent], None],
+        *,
+        if_match: str | None = None,
+    ) -> tuple[KnownEvent, list[KnownEvent]]:
+        """The addressed event, and the occurrences that `check` lets through, locked."""
+        events = _occurrences(store, event_id, scope, for_update=True)
+        event = _addressed(events, event_id, caller, roles)
+        require_match(if_match, event.etag)
+        chosen = affected(event, events, now, check)
+        _require_role(chosen, caller, roles)
+        return event, chosen
 
     def _add(self, event: EventIn, caller: Caller) -> Event:
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
@@ -371,15 +400,55 @@ def event_of(
     return event
 
 
+def visible(event: KnownEvent | None, event_id: int, caller: Caller | None) -> KnownEvent:
+    """The event, if it is no draft or the caller's team's. Raises NotFoundError."""
+    if event is not None and event.status != "draft":
+        return event
+    return event_of(event, event_id, caller, TEAM)
+
+
 def no_such_event(event_id: int) -> NotFoundError:
     return NotFoundError(f"There is no event {event_id}.")
 
 
-def _require_accepted(answer: CapacityAnswer, capacity: int) -> None:
-    if not answer.accepted:
-        raise ConflictError(
-            f"{answer.taken} places are taken: the capacity cannot be lowered to {capacity}.", taken=answer.taken
-        )
+def _occurrences(store: CatalogStore, event_id: int, scope: Scope, *, for_update: bool = False) -> list[KnownEvent]:
+    """The event, and those of its series that the scope has."""
+    if scope == "this":
+        event = store.find_event(event_id, for_update=for_update)
+        return [event] if event else []
+    return store.find_occurrences(event_id, following=scope == "following", for_update=for_update)
+
+
+def _addressed(events: Sequence[KnownEvent], event_id: int, caller: Caller, roles: tuple[EventRole, ...]) -> KnownEvent:
+    return event_of(next((each for each in events if each.id == event_id), None), event_id, caller, roles)
+
+
+def _require_role(events: Sequence[KnownEvent], caller: Caller, roles: tuple[EventRole, ...]) -> None:
+    """Raises ForbiddenError. Each occurrence has a team of its own, whose drafts are nobody else's business."""
+    if any(event.role_of(caller.user_id) not in roles for event in events):
+        raise ForbiddenError("This needs the same role in the team of every occurrence that it is about.")
+
+
+def _lowered(events: Sequence[KnownEvent], wanted: Mapping[int, EventIn]) -> list[KnownEvent]:
+    """The published ones that would have fewer places."""
+    return [
+        event
+        for event in events
+        if event.id in wanted and event.status == "published" and wanted[event.id].capacity < event.capacity
+    ]
+
+
+def _told(
+    outbox: Appendable,
+    events: Sequence[KnownEvent],
+    what: messages.Happening,
+    addressed: KnownEvent,
+    caller: Caller,
+) -> KnownEvent:
+    """Tell of each of the events; the addressed one as it is now."""
+    for event in events:
+        outbox.append(messages.event_changed(event, what, caller.user_id))
+    return next((event for event in events if event.id == addressed.id), addressed)
 
 
 def _cursor(event: Event) -> str:

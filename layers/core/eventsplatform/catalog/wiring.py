@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, KnownEvent
 from eventsplatform.catalog.organizers import Organizers
 from eventsplatform.catalog.repository import PostgresCatalog
+from eventsplatform.catalog.series import EventSeries
 from eventsplatform.catalog.service import Catalog
 from eventsplatform.catalog.teams import Teams
 from eventsplatform.clock import utc_now
@@ -44,11 +45,10 @@ class RegistrationsFunctions:
     def __init__(self, functions: FunctionClient) -> None:
         self._functions = functions
 
-    def accept_capacity(self, event: KnownEvent, capacity: int) -> CapacityAnswer:
-        answer = self._functions.invoke(
-            read_setting("ACCEPT_CAPACITY_FUNCTION", str), {"event": facts_of(event), "capacity": capacity}
-        )
-        return CapacityAnswer.model_validate(answer)
+    def accept_capacity(self, events: Sequence[KnownEvent], capacity: int) -> dict[int, CapacityAnswer]:
+        question = {"events": [facts_of(event) for event in events], "capacity": capacity}
+        answer = self._functions.invoke(read_setting("ACCEPT_CAPACITY_FUNCTION", str), question)
+        return {int(event_id): CapacityAnswer.model_validate(each) for event_id, each in answer["answers"].items()}
 
 
 class MessagingFunctions:
@@ -78,6 +78,10 @@ def _catalog() -> Catalog:
     )
 
 
+def _series() -> EventSeries:
+    return EventSeries(unit_of_work(database(), PostgresCatalog), utc_now)
+
+
 def _teams() -> Teams:
     return Teams(unit_of_work(database(), PostgresCatalog), IdentityFunctions(FunctionClient()))
 
@@ -93,6 +97,7 @@ def _organizers() -> Organizers:
 FACTORIES: dict[type, Callable[[], Any]] = {
     Catalog: _catalog,
     EventHistory: _history,
+    EventSeries: _series,
     Organizers: _organizers,
     Teams: _teams,
 }

@@ -15,6 +15,8 @@ PER_USER = Quota(1_200)
 READ = LimitClass("read", user=1_200, address=1_200)
 SEARCH = LimitClass("search", user=300, address=600)
 WRITE = LimitClass("write", user=300, address=300)
+# A request may write 366 events.
+SERIES = LimitClass("series", user=10, address=10)
 REGISTRATION = LimitClass("registration", user=60, address=60)
 EXPORT = LimitClass("export", user=10, address=10)
 ADMIN = LimitClass("admin", user=300, address=300)
@@ -23,7 +25,7 @@ SOCKET = LimitClass("socket", user=600, address=600)
 SIGN_IN = LimitClass("sign_in", user=120, address=120, fallback=True)
 MAIL = LimitClass("mail", user=60, address=60, fallback=True)
 
-LIMIT_CLASSES = (READ, SEARCH, WRITE, REGISTRATION, EXPORT, ADMIN, SOCKET, SIGN_IN, MAIL)
+LIMIT_CLASSES = (READ, SEARCH, WRITE, SERIES, REGISTRATION, EXPORT, ADMIN, SOCKET, SIGN_IN, MAIL)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,6 +103,8 @@ class EventFacts(BaseModel):
     cancellation_reason: str | None = None
     organizer: Organizer
     team: list[Membership] = []
+    series_id: int | None = None
+    series_date: date | None = None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -117,6 +119,12 @@ class CapacityAnswer(BaseModel):
 
     accepted: bool
     taken: int
+
+
+class CapacityAnswers(BaseModel):
+    """By event; when one is refused, there may be none for the others."""
+
+    answers: dict[int, CapacityAnswer]
 
 
 class PartCounts(BaseModel):

@@ -159,6 +159,13 @@ class PostgresRegistrations:
             "UPDATE registrations.events SET capacity = %s WHERE event_id = %s", (capacity, event_id)
         )
 
+    def taken_places(self, event_ids: Sequence[int]) -> dict[int, int]:
+        rows = self._connection.execute(
+            "SELECT event_id, sum(taken)::int AS taken FROM registrations.places WHERE event_id = ANY(%s) GROUP BY 1",
+            (list(event_ids),),
+        ).fetchall()
+        return {row["event_id"]: row["taken"] for row in rows}
+
     def add_places(self, event_ids: Sequence[int]) -> None:
         self._connection.execute(
             """

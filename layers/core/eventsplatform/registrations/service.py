@@ -51,6 +51,9 @@ class RegistrationStore(PlaceStore, Protocol):
     def set_capacity(self, event_id: int, capacity: int) -> None:
         """Until a later version of the event is told."""
 
+    def taken_places(self, event_ids: Sequence[int]) -> dict[int, int]:
+        """How many places of each event are taken at this moment."""
+
     def add_places(self, event_ids: Sequence[int]) -> None:
         """Give events that have none yet their places."""
 
@@ -169,25 +172,23 @@ class Registrations:
             self.learn_events(missing)
         return known | {event.id: event for event in missing}
 
-    def accept_capacity(self, event: EventFacts, capacity: int) -> CapacityAnswer:
-        """Decide whether an event may have fewer places: not fewer than are taken.
+    def accept_capacity(self, events: Sequence[EventFacts], capacity: int) -> dict[int, CapacityAnswer]:
+        """Decide whether events may have fewer places: not fewer than are taken. All of them, up to one that may not.
 
         Told by the catalog before it lowers the capacity. From an acceptance on no more places are given out, until
-        a later version of the event says how many there are. What was not known yet of this version is learnt first,
-        so that a late message about an earlier one does not undo it.
+        a later version of the event says how many there are. What was not known yet of these versions is learnt
+        first, so that a late message about an earlier one does not undo it. The fullest event comes first: a refusal
+        then rarely comes after an acceptance, which would have to be taken back.
         """
-        self.learn_events([event])
-        with self._work() as (store, outbox):
-            store.lock_line(event.id)
-            known = store.find_event(event.id)
-            assert known is not None
-            lowered = known.model_copy(update={"capacity": capacity})
-            locked = LockedEvent(store, outbox, lowered, self._clock(), self._offer_lifetime)
-            accepted = known.version == event.version and locked.taken <= capacity
-            if accepted:
-                store.set_capacity(event.id, capacity)
-                locked.finish()
-            return CapacityAnswer(accepted=accepted, taken=locked.taken)
+        self.learn_events(events)
+        with self._work.statement() as store:
+            taken = store.taken_places([event.id for event in events])
+        answers: dict[int, CapacityAnswer] = {}
+        for event in sorted(events, key=lambda each: -taken.get(each.id, 0)):
+            answers[event.id] = self._accept_capacity(event, capacity)
+            if not answers[event.id].accepted:
+                break
+        return answers
 
     def expire_offers(self) -> int:
         """Pass on the places of offers that have expired; the number of events that had some."""
@@ -284,6 +285,19 @@ class Registrations:
         registration, counts = waiting
         outbox.append(messages.registration_changed(registration, 1, counts, "waitlisted", user_id))
         return registration
+
+    def _accept_capacity(self, event: EventFacts, capacity: int) -> CapacityAnswer:
+        with self._work() as (store, outbox):
+            store.lock_line(event.id)
+            known = store.find_event(event.id)
+            assert known is not None
+            lowered = known.model_copy(update={"capacity": capacity})
+            locked = LockedEvent(store, outbox, lowered, self._clock(), self._offer_lifetime)
+            accepted = known.version == event.version and locked.taken <= capacity
+            if accepted:
+                store.set_capacity(event.id, capacity)
+                locked.finish()
+            return CapacityAnswer(accepted=accepted, taken=locked.taken)
 
     def _settle(self, event_id: int) -> None:
         more = True

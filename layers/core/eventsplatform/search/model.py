@@ -77,6 +77,7 @@ class FoundEvent(BaseModel):
     price: FoundPrice
     status: str
     organizer: FoundOrganizer
+    series_id: int | None = None
     distance_km: float | None = None
 
 
