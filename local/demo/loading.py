@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from eventsplatform.adapters.postgres import Connection, Database
@@ -21,7 +21,7 @@ from eventsplatform.catalog.messages import facts_of
 from eventsplatform.catalog.model import CapacityAnswer, EventIn, KnownEvent
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
-from eventsplatform.clock import Clock
+from eventsplatform.clock import Clock, utc_now
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.identity.caller import Caller
 from eventsplatform.identity.model import SignUp, User
@@ -29,6 +29,7 @@ from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
 from eventsplatform.identity.service import AccountOpening, UserDirectory
 from eventsplatform.messaging.outbox import UnitOfWork
+from eventsplatform.registrations.mails_repository import PostgresMails
 from eventsplatform.registrations.model import EventFacts, Registration
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
@@ -46,6 +47,7 @@ Store = TypeVar("Store")
 # Hashing passwords and waiting for commits let go of the interpreter: a few threads keep two cores busy.
 LANES = 4
 
+_LOADED_WITHIN = timedelta(minutes=15)
 _REPORT_SECONDS = 0.1
 _PASSWORDS = Argon2Passwords()
 
@@ -87,17 +89,18 @@ def load(
     plan = draw_up(now, scale)
     lanes = _Lanes(lambda: _services(database_url, shards, lambda: now), progress)
 
-    users = lanes.run("users", plan.people, _sign_up)
-    callers = [_caller(user) for user in users]
-    event_ids = lanes.run(
-        "events", plan.events, lambda services, event: _publish(services, event, callers[event.organizer])
-    )
-    wishes = [
-        _Wish(event_id, callers[index])
-        for event_id, event in zip(event_ids, plan.events, strict=True)
-        for index in event.attendees
-    ]
-    registrations = lanes.run("registrations", wishes, _register, lane=lambda wish: wish.event_id)
+    with _unmailed(database_url):
+        users = lanes.run("users", plan.people, _sign_up)
+        callers = [_caller(user) for user in users]
+        event_ids = lanes.run(
+            "events", plan.events, lambda services, event: _publish(services, event, callers[event.organizer])
+        )
+        wishes = [
+            _Wish(event_id, callers[index])
+            for event_id, event in zip(event_ids, plan.events, strict=True)
+            for index in event.attendees
+        ]
+        registrations = lanes.run("registrations", wishes, _register, lane=lambda wish: wish.event_id)
     return DemoReport(
         users=len(users),
         events=len(event_ids),
@@ -106,6 +109,24 @@ def load(
         waitlisted=sum(registration.status == "waitlisted" for registration in registrations),
         seconds=time.monotonic() - started,
     )
+
+
+@contextmanager
+def _unmailed(database_url: str) -> Iterator[None]:
+    """Nobody is mailed about what happens meanwhile: thousands of places confirmed to people who never asked."""
+    database = Database(DatabaseSettings(database_url, "registrations", False))
+
+    def mail_since(moment: datetime) -> None:
+        with database.autocommit() as connection:
+            PostgresMails(connection).mail_since(moment)
+
+    try:
+        # Whoever is killed meanwhile has mail again after a while.
+        mail_since(utc_now() + _LOADED_WITHIN)
+        yield
+        mail_since(utc_now())
+    finally:
+        database.close()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ WITHOUT_A_FAILURE_DESTINATION = {
     "DeleteExpiredFunction": "what one run leaves is deleted by the next",
     "RedactLateRowsFunction": "what one run leaves is found by the next, an hour later",
     "ExpireOffersFunction": "what one run leaves the next does a minute later",
+    "SendAttendeeMailsFunction": "what one run leaves waits in its table, and the next one sends it a minute later",
     "RelayOutboxFunction": "what one relay leaves is pending in the outbox, and the sweep of the next minute sends it",
 }
 WITH_ANOTHER_SERVICES_ROLE = {

@@ -27,7 +27,7 @@ from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.records_repository import PostgresRecords
 from eventsplatform.outbound import NotPublicError
 from eventsplatform.registrations.attendees import Attendees
-from eventsplatform.registrations.repository import PostgresRegistrations
+from eventsplatform.registrations.attendees_repository import PostgresAttendees
 from tests.support.database import PASSWORDS, SHARDS, administrator
 
 Store = TypeVar("Store")
@@ -96,7 +96,7 @@ def people(
         return UnitOfWork(database(role), opened, lambda _: None, SHARDS)
 
     organizers = Organizers(work("catalog", PostgresCatalog), clock)
-    attendees = Attendees(work("registrations", PostgresRegistrations), clock)
+    attendees = Attendees(work("registrations", PostgresAttendees), clock)
     records = Records(PostgresRecords(database("messaging")))
     cache, revocations = KeptProfiles(), NotedRevocations()
     limits = SignInLimits(AttemptsInMemory(time.monotonic), AttemptsInMemory(time.monotonic), time.monotonic)

@@ -36,6 +36,16 @@ class Mail:
             raise ValueError(f"a mail's subject is one line of at most {MAXIMUM_SUBJECT} characters")
 
 
+def subject_line(text: str) -> str:
+    """Text of anyone's as a subject can have it: on one line, and cut where it is too long."""
+    line = " ".join("".join(" " if _is_control(character) else character for character in text).split())
+    return line if len(line) <= MAXIMUM_SUBJECT else f"{line[: MAXIMUM_SUBJECT - 1].rstrip()}…"
+
+
 def _has_controls(text: str) -> bool:
+    return any(map(_is_control, text))
+
+
+def _is_control(character: str) -> bool:
     """Control characters, half characters, and the two that Unicode has for the end of a line and a paragraph."""
-    return any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text)
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}

@@ -160,6 +160,19 @@ MAP = {
         export="copies of answers that were given already, for a day",
         erasure="numbers alone, which lead to nobody",
     ),
+    "registrations.attendee_mails": Held(
+        personal=columns("user_id kind happened_at closed_at outcome"),
+        besides=columns("id cause event_id registration_id registered_at schedule attempts due_at"),
+        export=EXPORTED,
+        erasure="numbers alone, for a month; who is erased has no address to send to",
+    ),
+    "registrations.announcements": Held(
+        personal=columns("schedule"),
+        besides=columns("event_id changed_at announce_at reminded_for"),
+        export="when and where an event is, of what the catalog exports",
+        erasure="no name in it, and of no draft",
+    ),
+    "registrations.mailing": Held(besides=columns("only_row since")),
     "registrations.erased_users": Held(
         besides=columns("user_id erased_at"), erasure="only who is erased is in it", export="nobody is left to ask"
     ),
@@ -357,6 +370,17 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
         )
         connection.execute(
             "INSERT INTO catalog.team_members (event_id, user_id, role) VALUES (%s, %s, 'check_in')", (helped, user_id)
+        )
+        connection.execute(
+            """
+            INSERT INTO registrations.attendee_mails
+                   (cause, kind, user_id, event_id, registration_id, registered_at, happened_at, closed_at, outcome)
+            SELECT 'registration-' || id || '-1', 'confirmation', user_id, event_id, id, registered_at, now(), now(),
+                   'sent'
+              FROM registrations.event_registrations
+             WHERE user_id = %s
+            """,
+            (user_id,),
         )
     return Somebody(user_id, marker, address)
 

@@ -230,3 +230,12 @@ def test_the_progress_bar_shows_each_stage(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert "500/500" in shown
     assert "7/2400" in shown
+
+
+def test_nobody_is_mailed_about_what_was_loaded(administrator: psycopg.Connection[dict[str, Any]]) -> None:
+    """Mails are about what happens from `since` on."""
+    told = _count(administrator, "messaging.outbox WHERE type = 'registrations.created'")
+    too_late = _count(administrator, "messaging.outbox, registrations.mailing WHERE occurred_at >= since")
+
+    assert told > 0
+    assert too_late == 0

@@ -65,6 +65,7 @@ def test_nobody_writes_what_is_not_theirs_to_change(field: str) -> None:
         {"profile": {"interests": ["x"] * 21}},
         {"profile": {"interests": [""]}},
         {"profile": {"website": "ftp://example.org"}},
+        {"profile": {"event_reminders": "no"}},
         {"profile": {"preferences": []}},
         {"profile": {"preferences": {"text": "a\0b"}}},
         {"profile": {"preferences": {"a\ud800": 1}}},
@@ -118,7 +119,8 @@ def test_everyone_sees_what_is_public_and_nothing_else() -> None:
         "interests": ["jazz"],
         "website": "https://example.org",
     }
-    assert set(Profile.model_fields) - set(PublicProfile.model_fields) == {"timezone", "language", "preferences"}
+    private = {"timezone", "language", "event_reminders", "preferences"}
+    assert set(Profile.model_fields) - set(PublicProfile.model_fields) == private
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ Interests = Annotated[
     Field(max_length=20),
     AfterValidator(_distinct_interests),
 ]
+Switch = Annotated[bool, Field(strict=True)]
 # Free-form, for the settings of clients: nothing here reads them.
 Preferences = Annotated[dict[str, Any], AfterValidator(_within_bounds)]
 
@@ -78,6 +79,7 @@ class Profile(PublicProfile):
 
     timezone: TimeZone | None = None
     language: Language | None = None
+    event_reminders: Switch = Field(default=True, description="Whether a mail reminds of an event the day before.")
     preferences: Preferences = {}
 
 
@@ -97,6 +99,7 @@ class ProfilePatch(BaseModel):
     website: PublicHttpsUrl | None = None
     timezone: TimeZone | None = None
     language: Language | None = None
+    event_reminders: Switch | None = None
     preferences: Preferences | None = None
 
 
@@ -225,6 +228,16 @@ class Erasure(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     password: TypedPassword
+
+
+class Recipient(BaseModel):
+    """Whom another service may write to, and as it suits them. `reminders`: whether they want any."""
+
+    id: int
+    email: str
+    name: str
+    timezone: str | None
+    reminders: bool
 
 
 class ErasedUser(BaseModel):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from eventsplatform.adapters.postgres import Connection, Row
-from eventsplatform.identity.people import AdministeredUser, OwnAccount, Profile, PublicUser, UserQuery, public_part
+from eventsplatform.identity.model import UserSummary
+from eventsplatform.identity.people import (
+    AdministeredUser,
+    OwnAccount,
+    Profile,
+    PublicUser,
+    Recipient,
+    UserQuery,
+    public_part,
+)
 from eventsplatform.identity.personal_data import ErasedAccount, Owner
 from eventsplatform.identity.profiles import KnownUser
 from eventsplatform.personal_data import DELETED_NAME
@@ -96,6 +106,28 @@ class PostgresPeople:
         ).fetchone()
         assert row is not None
         return _account(row)
+
+    # What other services ask for
+
+    def summaries_of(self, user_ids: Sequence[int]) -> list[UserSummary]:
+        rows = self._connection.execute(
+            "SELECT id, name, version FROM identity.users WHERE id = ANY(%s) AND status <> 'erased' ORDER BY id",
+            (list(user_ids),),
+        ).fetchall()
+        return [UserSummary(**row) for row in rows]
+
+    def recipients_among(self, user_ids: Sequence[int]) -> list[Recipient]:
+        rows = self._connection.execute(
+            """
+            SELECT id, email, name, profile ->> 'timezone' AS timezone,
+                   coalesce((profile ->> 'event_reminders')::boolean, true) AS reminders
+              FROM identity.users
+             WHERE id = ANY(%s) AND status = 'active' AND verified_at IS NOT NULL
+             ORDER BY id
+            """,
+            (list(user_ids),),
+        ).fetchall()
+        return [Recipient(**row) for row in rows]
 
     # Administration
 

@@ -15,6 +15,7 @@ from eventsplatform.gate.revocations import LiveRevocations
 from eventsplatform.gate.wiring import revocations
 from eventsplatform.identity.account_mails import AccountMails, MailRequest
 from eventsplatform.identity.administration import UserAdministration
+from eventsplatform.identity.directory import PeopleDirectory
 from eventsplatform.identity.housekeeping import Housekeeping
 from eventsplatform.identity.personal_data import PersonalData
 from eventsplatform.identity.profiles import Profiles
@@ -211,6 +212,10 @@ def _administration() -> UserAdministration:
     return UserAdministration(_work_of_people(), revocations())
 
 
+def _people_directory() -> PeopleDirectory:
+    return PeopleDirectory(_work_of_people())
+
+
 def _personal_data() -> PersonalData:
     from eventsplatform.identity.passwords import Argon2Passwords
     from eventsplatform.identity.profile_cache import RedisProfiles
@@ -233,6 +238,7 @@ FACTORIES: dict[type, Callable[[], Any]] = {
     AccountMails: _account_mails,
     Housekeeping: _housekeeping,
     Identity: _identity,
+    PeopleDirectory: _people_directory,
     PersonalData: _personal_data,
     Profiles: _profiles,
     SessionCheck: _session_check,

@@ -13,9 +13,13 @@ Happening = Literal["created", "waitlisted", "offered", "cancelled", "checked_in
 
 
 class ToldRegistration(Registration):
-    """A registration as it is after the change, and what the change makes of its event's counts."""
+    """A registration as it is after the change, and what the change makes of its event's counts.
+
+    `actor_id` is who made it: nobody where the platform did, as when an offer is made or has expired.
+    """
 
     counts: Counts
+    actor_id: int | None = None
 
 
 def schemas() -> Mapping[str, Schema]:
@@ -26,7 +30,7 @@ def schemas() -> Mapping[str, Schema]:
 def registration_changed(
     registration: Registration, version: int, counts: Counts, what: Happening, actor_id: int | None
 ) -> Change:
-    told_registration = ToldRegistration(**dict(registration), counts=counts)
+    told_registration = ToldRegistration(**dict(registration), counts=counts, actor_id=actor_id)
     return Change(
         aggregate_type="registration",
         aggregate_id=registration.id,

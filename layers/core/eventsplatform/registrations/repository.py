@@ -78,7 +78,7 @@ _AND_REGISTER = """    ), taken AS (
     ), told AS (
         SELECT 'registration' AS aggregate_type, id AS aggregate_id, 1 AS version, 'registrations.created' AS type,
                event_id::text AS partition_key, user_id AS actor_id, result,
-               result || jsonb_build_object('counts', counts) AS payload
+               result || jsonb_build_object('counts', counts, 'actor_id', user_id) AS payload
           FROM registration, taken, event, before,
                jsonb_build_object(
                    'id', id, 'event_id', event_id, 'user_id', user_id, 'status', status, 'position', NULL,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,11 +10,17 @@ from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
 from eventsplatform.adapters.partitions import MonthlyTable, PostgresMonths
 from eventsplatform.adapters.postgres import database
 from eventsplatform.clock import utc_now
-from eventsplatform.config import read_setting
+from eventsplatform.config import WebClientSettings, read_setting
 from eventsplatform.errors import NotFoundError
 from eventsplatform.messaging.outbox import unit_of_work
+from eventsplatform.observability import logger
+from eventsplatform.registrations.attendee_mails import AttendeeMails
 from eventsplatform.registrations.attendees import Attendees
+from eventsplatform.registrations.attendees_repository import PostgresAttendees
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
+from eventsplatform.registrations.mail_model import Recipient
+from eventsplatform.registrations.mail_queue import MailQueue
+from eventsplatform.registrations.mails_repository import PostgresMails
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.months import RegistrationMonths
 from eventsplatform.registrations.repository import PostgresRegistrations
@@ -39,17 +45,56 @@ class CatalogFunctions:
         return EventFacts.of_event(event)
 
 
+class PeopleFunctions:
+    """Identity's own functions, invoked directly."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def recipients(self, user_ids: Sequence[int]) -> Mapping[int, Recipient]:
+        function = read_setting("DESCRIBE_RECIPIENTS_FUNCTION", str)
+        answer = self._functions.invoke(function, {"user_ids": list(user_ids)})
+        recipients = [Recipient.model_validate(each) for each in answer["recipients"]]
+        return {recipient.id: recipient for recipient in recipients}
+
+
+class SenderPoke:
+    """Wakes the function that sends mail. A lost poke costs up to a minute: it also runs by itself."""
+
+    def __init__(self, functions: FunctionClient) -> None:
+        self._functions = functions
+
+    def __call__(self) -> None:
+        try:
+            self._functions.invoke_async(read_setting("SEND_ATTENDEE_MAILS_FUNCTION", str), {"poked": True})
+        except Exception:
+            logger.warning("the mail sender could not be poked; it will find the mails", exc_info=True)
+
+
 def _registrations() -> Registrations:
     work = unit_of_work(database(), PostgresRegistrations)
     return Registrations(work, CatalogFunctions(FunctionClient()), utc_now, _offer_lifetime())
 
 
 def _attendees() -> Attendees:
-    return Attendees(unit_of_work(database(), PostgresRegistrations), utc_now, _offer_lifetime())
+    return Attendees(unit_of_work(database(), PostgresAttendees), utc_now, _offer_lifetime())
 
 
 def _months() -> RegistrationMonths:
     return RegistrationMonths(PostgresMonths(database(), REGISTRATIONS), utc_now)
+
+
+def _mail_queue() -> MailQueue:
+    work = unit_of_work(database(), PostgresMails)
+    return MailQueue(work, _registrations(), SenderPoke(FunctionClient()), utc_now)
+
+
+def _attendee_mails() -> AttendeeMails:
+    from eventsplatform.adapters.mail import mailer
+
+    work = unit_of_work(database(), PostgresMails)
+    people, web_url = PeopleFunctions(FunctionClient()), WebClientSettings.from_environment().url
+    return AttendeeMails(work, _registrations(), people, mailer().send, web_url, utc_now)
 
 
 def _offer_lifetime() -> timedelta:
@@ -58,6 +103,8 @@ def _offer_lifetime() -> timedelta:
 
 FACTORIES: dict[type, Callable[[], Any]] = {
     Registrations: _registrations,
+    AttendeeMails: _attendee_mails,
     Attendees: _attendees,
+    MailQueue: _mail_queue,
     RegistrationMonths: _months,
 }

@@ -1,0 +1,13 @@
+from collections.abc import Sequence
+
+from eventsplatform.entrypoints.kafka import kafka_batch_consumer
+from eventsplatform.entrypoints.providers import provide
+from eventsplatform.messaging.envelope import Message
+from eventsplatform.registrations.mail_queue import MailQueue
+
+
+@kafka_batch_consumer(notifies=True)
+def handler(messages: Sequence[Message]) -> int:
+    """Queue the mails that attendees are due for what has happened to them and their events."""
+    provide(MailQueue).hear(messages)
+    return len(messages)
