@@ -13,6 +13,7 @@ COMMANDS = {
     "import-ics": "publish the events of an iCalendar file through the API",
     "nats": "print the messages that outside services get over NATS",
     "openapi": "print the OpenAPI document of the REST API",
+    "partner-token": "let a partner system send commands on someone's behalf",
     "routes": "check and print which messages cross between Kafka and NATS",
     "schemas": "write the JSON Schemas of messages",
     "verify-projections": "compare every projection with the event store",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from eventsplatform import config
 from eventsplatform.adapters import kafka, nats, opensearch, postgres, redis
+from eventsplatform.entrypoints import kafka as kafka_entrypoint
 from eventsplatform.entrypoints import providers
 from local.engines import Endpoints
 
@@ -22,8 +23,11 @@ _ONCE_PER_PROCESS = (
     redis.redis_client,
     opensearch.opensearch_client,
     kafka.kafka_producer,
+    kafka.dead_letter_producer,
     kafka.kafka_admin,
     nats.nats_connection,
+    kafka_entrypoint._consumer_group,
+    kafka_entrypoint._group_dead_letters,
     providers._built,
 )
 
@@ -54,5 +58,8 @@ def core_environment(endpoints: Endpoints, *, role: str = "messaging") -> Iterat
 
 
 def _forget() -> None:
+    if nats.nats_connection.cache_info().currsize:
+        connection = nats.nats_connection()
+        connection.run(connection._close(), timeout_seconds=5)
     for cached in _ONCE_PER_PROCESS:
         cached.cache_clear()  # type: ignore[attr-defined]

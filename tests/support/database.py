@@ -27,6 +27,8 @@ from eventsplatform.config import DatabaseSettings
 from eventsplatform.identity.account_mails import AccountMails, MailRequest
 from eventsplatform.identity.housekeeping import Housekeeping
 from eventsplatform.identity.housekeeping_repository import PostgresHousekeeping
+from eventsplatform.identity.partner_tokens import PartnerTokenIssuer
+from eventsplatform.identity.partners import Partners
 from eventsplatform.identity.passwords import Argon2Passwords
 from eventsplatform.identity.repository import PostgresIdentity
 from eventsplatform.identity.service import AccountOpening, Identity, UserDirectory
@@ -49,7 +51,7 @@ from tests.support.callers import caller
 Store = TypeVar("Store")
 
 KEYS = {"active": "k1", "k1": "a key of the tests that is long enough for HS256"}
-ISSUER, AUDIENCE = "events-platform", "events-platform-api"
+ISSUER, AUDIENCE, PARTNER_AUDIENCE = "events-platform", "events-platform-api", "events-platform-inbound"
 SHARDS = 4
 WEB_URL = "https://events.example.org/app"
 # Cheap on purpose: the cost of a hash is not what these tests are about.
@@ -100,6 +102,7 @@ class Services:
     identity: Identity
     sessions: Sessions
     session_check: SessionCheck
+    partners: Partners
     accounts: AccountOpening
     directory: UserDirectory
     mails: AccountMails
@@ -223,6 +226,7 @@ def services(
     catalog = Catalog(catalog_work, AnyUser(), places, clock)
     places.registrations = Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock)
     issuer = AccessTokenIssuer(_read_keys, issuer=ISSUER, audience=AUDIENCE, clock=clock)
+    partner_tokens = PartnerTokenIssuer(_read_keys, issuer=ISSUER, audience=PARTNER_AUDIENCE, clock=clock)
     tokens, mailbox, revoked = SessionTokens(lambda: issuer, clock), Mailbox(), RecordedRevocations()
     accounts = work("identity", PostgresIdentity)
     counting = attempts or AttemptsInMemory(time.monotonic)
@@ -231,6 +235,7 @@ def services(
         yield Services(
             identity=Identity(accounts, passwords, tokens, limits, revoked, mailbox, clock),
             sessions=Sessions(work("identity", PostgresSessions), passwords, tokens, limits, revoked, clock),
+            partners=Partners(work("identity", PostgresSessions), lambda: partner_tokens, clock),
             session_check=SessionCheck(work("identity", PostgresSessions), lambda: None),
             accounts=AccountOpening(accounts, passwords, clock),
             directory=UserDirectory(accounts),

@@ -144,11 +144,15 @@ class NatsSettings:
 
 @dataclass(frozen=True)
 class TokenSettings:
-    """How access tokens are issued and verified; the keys themselves stand in Secrets Manager."""
+    """How tokens are issued and verified; the keys themselves stand in Secrets Manager.
+
+    Access tokens and those of partner systems are each for an audience of their own.
+    """
 
     keys_secret: str
     issuer: str
     audience: str
+    partner_audience: str
 
     @classmethod
     @cache
@@ -157,6 +161,7 @@ class TokenSettings:
             keys_secret=read_setting("JWT_KEYS_SECRET", str),
             issuer=read_setting("JWT_ISSUER", str, default="events-platform"),
             audience=read_setting("JWT_AUDIENCE", str, default="events-platform-api"),
+            partner_audience=read_setting("JWT_PARTNER_AUDIENCE", str, default="events-platform-inbound"),
         )
 
 

@@ -1,7 +1,8 @@
-"""The request in hand, when its sender named it with an `Idempotency-Key`: it has its effect once.
+"""The request in hand, when its sender named it: it has its effect once.
 
-https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/. An entrypoint says which request is
-being handled; whatever keeps the record of its effect (`messaging.outbox.UnitOfWork.run`) asks for it here.
+Over HTTP it is named by an `Idempotency-Key` (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/),
+as a message by its source and id. An entrypoint says which request is being handled; whatever keeps the record of its
+effect (`messaging.outbox.UnitOfWork.run`) asks for it here.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
 
 from eventsplatform.errors import FieldError, MalformedRequestError
 
 KEY_MAXIMUM = 255
+
+# Where records of requests are kept in a service's schema, and for how long. Clients repeat a request for a day. Kafka
+# keeps messages for seven days, and lets go of whole segments: what is older can't come again.
+Table = Literal["idempotency_keys", "inbox"]
+KEPT_FOR: dict[Table, timedelta] = {"idempotency_keys": timedelta(hours=24), "inbox": timedelta(days=8)}
 
 # OWASP's scrypt parameters: a body may hold a password, of which no fast hash may be kept.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 5, "maxmem": 64 * 2**20}
@@ -22,11 +30,11 @@ _SCRYPT = {"n": 2**14, "r": 8, "p": 5, "maxmem": 64 * 2**20}
 
 @dataclass
 class NamedRequest:
-    """A request that carries an Idempotency-Key.
+    """A request with a name of its own.
 
-    `id` (32 bytes) stands for caller, method, path and key; `fingerprint` (32 bytes) for what was sent. `seal`
-    (32 bytes) encrypts an answer that holds secrets: it comes from the request's own secrets and is kept nowhere.
-    `replayed` becomes true when the answer is that of an earlier request.
+    `id` (32 bytes) stands for caller, method, path and key, or for whose message it is; `fingerprint` (32 bytes) for
+    what was sent. `seal` (32 bytes) encrypts an answer that holds secrets: it comes from the request's own secrets and
+    is kept nowhere. `replayed` becomes true when the answer is that of an earlier request. Its record is in `table`.
     """
 
     id: bytes
@@ -34,6 +42,7 @@ class NamedRequest:
     seal: bytes | None = None
     replayed: bool = False
     settled: bool = False
+    table: Table = "idempotency_keys"
 
     @classmethod
     def of(cls, *, caller: str, method: str, path: str, key: str, content: bytes, secret: bool) -> NamedRequest:

@@ -18,8 +18,8 @@ from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import CatalogStore
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import DependencyUnavailableError, OutcomeUnknownError
+from eventsplatform.idempotency import KEPT_FOR
 from eventsplatform.messaging.envelope import Message
-from eventsplatform.messaging.inbox import KEPT_DAYS
 from eventsplatform.messaging.model import Appendable
 from eventsplatform.messaging.outbox import UnitOfWork
 from tests.support.database import SHARDS, administrator, event_in
@@ -28,6 +28,7 @@ from tests.support.tcp_proxy import Cuts, committed, cut_off
 
 ORGANIZER = 7
 CONSUMER = "evp-tests"
+KEPT_DAYS = KEPT_FOR["inbox"].days
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ MAP = {
         secret=columns("password_hash"),
     ),
     "identity.sessions": Held(
-        personal=columns("user_id address user_agent created_at last_used_at"),
+        personal=columns("user_id address user_agent partner created_at last_used_at"),
         besides=columns("id expires_at ended_at end_reason"),
         export=EXPORTED,
         erasure="deleted",
@@ -125,7 +125,12 @@ MAP = {
         personal=columns("user_id role added_at"), besides=columns("event_id"), export=EXPORTED, erasure="deleted"
     ),
     "catalog.event_counts": Held(besides=columns("event_id part registered waitlisted version")),
-    "catalog.inbox": Held(besides=columns("id fingerprint outcome created_at")),
+    "catalog.inbox": Held(
+        personal=columns("outcome"),
+        besides=columns("id fingerprint created_at"),
+        export="copies of answers that were given already, for eight days",
+        erasure="deleted",
+    ),
     "catalog.idempotency_keys": Held(
         personal=columns("outcome"),
         besides=columns("id fingerprint created_at"),
@@ -153,7 +158,12 @@ MAP = {
     "registrations.places": Held(besides=columns("event_id part capacity taken waiting last_ticket version")),
     "registrations.waitlist": Held(besides=columns("event_id ticket registration_id registered_at")),
     "registrations.offers": Held(besides=columns("registration_id registered_at event_id expires_at")),
-    "registrations.inbox": Held(besides=columns("id fingerprint outcome created_at")),
+    "registrations.inbox": Held(
+        personal=columns("outcome"),
+        besides=columns("id fingerprint created_at"),
+        export="copies of answers that were given already, for eight days",
+        erasure="numbers alone, which lead to nobody",
+    ),
     "registrations.idempotency_keys": Held(
         personal=columns("outcome"),
         besides=columns("id fingerprint created_at"),
@@ -300,8 +310,8 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
     with administrator(migrated_database) as connection:
         session = connection.execute(
             f"""
-            INSERT INTO identity.sessions (user_id, expires_at, address, user_agent)
-            VALUES (%(user_id)s, now() + interval '1 day', %(address)s, '{marker} agent') RETURNING id
+            INSERT INTO identity.sessions (user_id, expires_at, address, user_agent, partner)
+            VALUES (%(user_id)s, now() + interval '1 day', %(address)s, '{marker} agent', 'acme') RETURNING id
             """,
             known,
         ).fetchone()
@@ -360,14 +370,15 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
     others.registrations.register(published, caller(user_id))
     helped = others.published_event(SOMEBODY_ELSE)
     with administrator(migrated_database) as connection:
-        connection.execute(
-            f"""
-            INSERT INTO catalog.idempotency_keys (id, fingerprint, outcome)
-            VALUES (sha256(convert_to(%s, 'UTF8')), '', jsonb_build_object('result', jsonb_build_object(
-                   'organizer', jsonb_build_object('id', %s::bigint, 'name', '{marker} name'))))
-            """,
-            (email, user_id),
-        )
+        for table in ("idempotency_keys", "inbox"):
+            connection.execute(
+                f"""
+                INSERT INTO catalog.{table} (id, fingerprint, outcome)
+                VALUES (sha256(convert_to(%s, 'UTF8')), '', jsonb_build_object('result', jsonb_build_object(
+                       'organizer', jsonb_build_object('id', %s::bigint, 'name', '{marker} name'))))
+                """,
+                (email, user_id),
+            )
         connection.execute(
             "INSERT INTO catalog.team_members (event_id, user_id, role) VALUES (%s, %s, 'check_in')", (helped, user_id)
         )
@@ -463,5 +474,6 @@ def test_what_an_erasure_forgets_to_do_is_found(running: People, migrated_databa
     running.organizers.forget(somebody.id, 3)
     running.records.forget(somebody.id)
 
-    assert {"catalog.users", "catalog.events", "catalog.idempotency_keys", "messaging.outbox"} <= left.keys()
+    assert {"catalog.users", "catalog.events", "messaging.outbox"} <= left.keys()
+    assert {"catalog.idempotency_keys", "catalog.inbox"} <= left.keys()
     assert not any(table.startswith("identity.") for table in left)

@@ -68,6 +68,24 @@ class NatsConnection:
                 raise DependencyUnavailableError("message bus") from error
         return self._client
 
+    def publish(self, subject: str, content: bytes, headers: dict[str, str]) -> None:
+        """Send a message for whoever listens just now. Raises DependencyUnavailableError unless the server has it."""
+        try:
+            self.run(self._publish(subject, content, headers), timeout_seconds=3 * CONNECT_TIMEOUT_SECONDS)
+        except TimeoutError as error:
+            raise DependencyUnavailableError("message bus") from error
+
+    async def _publish(self, subject: str, content: bytes, headers: dict[str, str]) -> None:
+        from nats.errors import Error as NatsError
+
+        client = await self.client()
+        try:
+            await client.publish(subject, content, headers=headers)
+            # Without an answer to what was sent with it, nobody could tell whether it has arrived.
+            await client.flush(int(CONNECT_TIMEOUT_SECONDS))
+        except (NatsError, OSError, TimeoutError) as error:
+            raise DependencyUnavailableError("message bus") from error
+
     async def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None and not client.is_closed:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from eventsplatform.catalog.commands import CancelEvent, CreateEvent, UpdateEvent
 from eventsplatform.catalog.model import KnownEvent, Location
 from eventsplatform.messaging.model import Change
-from eventsplatform.messaging.schemas import Schema, told
+from eventsplatform.messaging.schemas import Schema, asked, told
 from eventsplatform.personal_data import DELETED_TITLE
 
 Happening = Literal["created", "updated", "published", "cancelled", "completed", "deleted"]
@@ -18,7 +19,13 @@ _NOT_TOLD = frozenset({"registered", "waitlisted", "available", "starts_at_local
 
 def schemas() -> Mapping[str, Schema]:
     """What the data of each type look like."""
-    return dict.fromkeys((f"events.{what}" for what in get_args(Happening)), told(KnownEvent, without=_NOT_TOLD))
+    event = told(KnownEvent, without=_NOT_TOLD)
+    return {
+        **dict.fromkeys((f"events.{what}" for what in get_args(Happening)), event),
+        "inbound.events.create": asked(CreateEvent),
+        "inbound.events.update": asked(UpdateEvent),
+        "inbound.events.cancel": asked(CancelEvent),
+    }
 
 
 def facts_of(event: KnownEvent) -> dict[str, Any]:

@@ -150,6 +150,9 @@ class PostgresCatalog:
         self._connection.execute(
             "DELETE FROM catalog.idempotency_keys WHERE outcome #>> '{result,organizer,id}' = %s", (str(user_id),)
         )
+        self._connection.execute(
+            "DELETE FROM catalog.inbox WHERE outcome #>> '{result,organizer,id}' = %s", (str(user_id),)
+        )
         return row is not None
 
     def delete_drafts(self, organizer_id: int) -> list[KnownEvent]:

@@ -28,6 +28,7 @@ from eventsplatform.deadline import ending_in
 from eventsplatform.entrypoints.access import Access
 from eventsplatform.entrypoints.content import check_content
 from eventsplatform.entrypoints.providers import provide
+from eventsplatform.entrypoints.validation import detail, pointer
 from eventsplatform.errors import (
     FieldError,
     InvalidInputError,
@@ -320,17 +321,9 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
                 request,
                 MalformedRequestError(f"The body is not JSON: {problem['ctx']['error']} at character {position}."),
             )
-    return _answer(request, InvalidInputError([FieldError(_pointer(p["loc"]), _detail(p)) for p in problems]))
-
-
-def _detail(problem: Mapping[str, Any]) -> str:
-    """Pydantic's message, without its prefix where a validator of ours, or of an address, has worded it."""
-    context = problem.get("ctx", {})
-    return str(context.get("error") or context.get("reason") or problem["msg"])
+    return _answer(request, InvalidInputError([FieldError(_pointer(p["loc"]), detail(p)) for p in problems]))
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
     """`("body", "location", "lat")` → `/location/lat`; other sources keep their name: `/query/limit`."""
-    source, *path = location
-    parts = path if source == "body" else [source, *path]
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return pointer(location[1:] if location[0] == "body" else location)

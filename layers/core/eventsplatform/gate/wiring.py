@@ -68,4 +68,8 @@ def _gate() -> Gate:
     )
 
 
-FACTORIES: dict[type, Callable[[], Any]] = {Gate: _gate, Revocations: revocations}
+FACTORIES: dict[type, Callable[[], Any]] = {
+    Gate: _gate,
+    IdentityFunction: lambda: IdentityFunction(FunctionClient()),
+    Revocations: revocations,
+}

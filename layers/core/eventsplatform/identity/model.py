@@ -149,6 +149,7 @@ class SessionSummary(BaseModel):
     expires_at: datetime
     address: str | None = Field(description="The address it was last refreshed from.")
     user_agent: str
+    partner: str | None = Field(description="The partner system that acts with it; null where it is a sign-in.")
     current: bool = Field(description="Whether the request was made in this session.")
 
 

@@ -89,6 +89,34 @@ class PostgresSessions:
         ).fetchone()
         return row is not None
 
+    def account_of(self, email: str) -> Account | None:
+        row = self._connection.execute("SELECT * FROM identity.users WHERE email = %s FOR SHARE", (email,)).fetchone()
+        return account_of(row) if row else None
+
+    def open_partner_session(
+        self, session_id: UUID, user_id: int, partner: str, now: datetime, expires_at: datetime
+    ) -> None:
+        self._connection.execute(
+            """
+            INSERT INTO identity.sessions (id, user_id, created_at, last_used_at, expires_at, partner)
+            VALUES (%s, %s, %s, %s, %s, %s)
+            """,
+            (session_id, user_id, now, now, expires_at, partner),
+        )
+
+    def end_partner_sessions(self, partner: str, session_id: UUID | None) -> Sequence[tuple[UUID, int]]:
+        rows = self._connection.execute(
+            """
+            UPDATE identity.sessions
+               SET ended_at = now(), end_reason = 'revoked'
+             WHERE partner = %(partner)s AND ended_at IS NULL AND expires_at > now()
+               AND (%(session_id)s::uuid IS NULL OR id = %(session_id)s)
+            RETURNING id, user_id
+            """,
+            {"partner": partner, "session_id": session_id},
+        ).fetchall()
+        return [(row["id"], row["user_id"]) for row in rows]
+
     def present_token(self, token_hash: bytes) -> PresentedToken | None:
         self._connection.execute(
             """
@@ -184,7 +212,8 @@ class PostgresSessions:
         created_at, session_id = after or (None, None)
         rows = self._connection.execute(
             """
-            SELECT id, created_at, last_used_at, expires_at, host(address) AS address, user_agent, false AS current
+            SELECT id, created_at, last_used_at, expires_at, host(address) AS address, user_agent, partner,
+                   false AS current
               FROM identity.sessions
              WHERE user_id = %(user_id)s AND ended_at IS NULL AND expires_at > %(now)s
                AND (%(created_at)s::timestamptz IS NULL

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import jwt
 
@@ -35,7 +35,8 @@ _CLAIM_TYPES = {
     "exp": int,
     "jti": str,
 }
-REQUIRED_CLAIMS = ["iss", "aud", *_CLAIM_TYPES]
+
+Verified = TypeVar("Verified")
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -74,8 +75,11 @@ class AccessTokenIssuer:
         return jwt.encode(claims, keys[kid], algorithm=ALGORITHM, headers={"kid": kid})
 
 
-class AccessTokenVerifier:
-    """`keys` may be some minutes old; `keys_anew` is asked for a key id that they do not have."""
+class StrictVerifier:
+    """Verifies the tokens of one audience, each with all the claims that its issuer gives it, and of their types.
+
+    `keys` may be some minutes old; `keys_anew` is asked for a key id that they do not have.
+    """
 
     def __init__(
         self,
@@ -83,22 +87,17 @@ class AccessTokenVerifier:
         *,
         issuer: str,
         audience: str,
+        claims: Mapping[str, type],
         keys_anew: Callable[[], KeySet] | None = None,
     ) -> None:
         self._keys = keys
         self._keys_anew = keys_anew or keys
         self._issuer = issuer
         self._audience = audience
+        self._claims = claims
 
-    def verify_header(self, authorization: str) -> Caller:
-        """The caller that an `Authorization: Bearer …` header stands for. Raises UnauthenticatedError."""
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise UnauthenticatedError("Authorization must be 'Bearer <access token>'.")
-        return self.verify(token.strip())
-
-    def verify(self, token: str) -> Caller:
-        """Raises UnauthenticatedError: expired, wrongly signed, for another audience, incomplete …"""
+    def verify(self, token: str, read: Callable[[Mapping[str, Any]], Verified], *, may_be_over: bool) -> Verified:
+        """What `read` makes of the claims. Raises UnauthenticatedError: wrongly signed, for another audience …"""
         try:
             key = self._key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -108,9 +107,12 @@ class AccessTokenVerifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=LEEWAY,
-                options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+                options={"require": ["iss", "aud", *self._claims], "strict_aud": True, "verify_exp": not may_be_over},
             )
-            return _caller(claims)
+            for name, expected in self._claims.items():
+                if type(claims[name]) is not expected:
+                    raise TypeError(f"{name} is not {expected.__name__}")
+            return read(claims)
         except jwt.ExpiredSignatureError as error:
             raise UnauthenticatedError("The access token has expired.") from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
@@ -124,11 +126,36 @@ class AccessTokenVerifier:
         raise UnauthenticatedError("The access token was signed with an unknown key.")
 
 
+class AccessTokenVerifier:
+    def __init__(
+        self,
+        keys: Callable[[], KeySet],
+        *,
+        issuer: str,
+        audience: str,
+        keys_anew: Callable[[], KeySet] | None = None,
+    ) -> None:
+        self._tokens = StrictVerifier(keys, issuer=issuer, audience=audience, claims=_CLAIM_TYPES, keys_anew=keys_anew)
+
+    def verify_header(self, authorization: str) -> Caller:
+        """The caller that an `Authorization: Bearer …` header stands for. Raises UnauthenticatedError."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise UnauthenticatedError("Authorization must be 'Bearer <access token>'.")
+        return self.verify(token.strip())
+
+    def verify(self, token: str) -> Caller:
+        """Raises UnauthenticatedError: expired, wrongly signed, for another audience, incomplete …"""
+        return self._tokens.verify(token, _caller, may_be_over=False)
+
+
+def end_of(claims: Mapping[str, Any]) -> datetime:
+    """When a token ends. Raises OverflowError for a moment that is none."""
+    return _EPOCH + timedelta(seconds=claims["exp"])
+
+
 def _caller(claims: Mapping[str, Any]) -> Caller:
-    """Raises TypeError for a claim of another type than the issuer gives it, ValueError for a user id that is none."""
-    for name, expected in _CLAIM_TYPES.items():
-        if type(claims[name]) is not expected:
-            raise TypeError(f"{name} is not {expected.__name__}")
+    """Raises ValueError for a user id that is none."""
     return Caller(
         user_id=int(claims["sub"]),
         email=claims["email"],
@@ -138,5 +165,5 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         session_id=claims["sid"],
         generation=claims["gen"],
         verified=claims["email_verified"],
-        expires_at=_EPOCH + timedelta(seconds=claims["exp"]),
+        expires_at=end_of(claims),
     )

@@ -17,6 +17,8 @@ from eventsplatform.identity.account_mails import AccountMails, MailRequest
 from eventsplatform.identity.administration import UserAdministration
 from eventsplatform.identity.directory import PeopleDirectory
 from eventsplatform.identity.housekeeping import Housekeeping
+from eventsplatform.identity.partner_tokens import PartnerTokenIssuer, PartnerTokenVerifier
+from eventsplatform.identity.partners import Partners
 from eventsplatform.identity.personal_data import PersonalData
 from eventsplatform.identity.profiles import Profiles
 from eventsplatform.identity.rotation import AccessKeyRotation
@@ -54,6 +56,30 @@ def _verifier() -> AccessTokenVerifier:
         audience=settings.audience,
         keys_anew=lambda: store.get_json_anew(settings.keys_secret),
     )
+
+
+def _partner_verifier() -> PartnerTokenVerifier:
+    settings, store = TokenSettings.from_environment(), SecretStore()
+    return PartnerTokenVerifier(
+        lambda: store.get_json(settings.keys_secret),
+        issuer=settings.issuer,
+        audience=settings.partner_audience,
+        keys_anew=lambda: store.get_json_anew(settings.keys_secret),
+    )
+
+
+def _partners() -> Partners:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.identity.sessions_repository import PostgresSessions
+    from eventsplatform.messaging.outbox import unit_of_work
+
+    def tokens() -> PartnerTokenIssuer:
+        settings = TokenSettings.from_environment()
+        return PartnerTokenIssuer(
+            _keys(settings), issuer=settings.issuer, audience=settings.partner_audience, clock=utc_now
+        )
+
+    return Partners(unit_of_work(database(), PostgresSessions), tokens, utc_now)
 
 
 class MailFunction:
@@ -238,6 +264,8 @@ FACTORIES: dict[type, Callable[[], Any]] = {
     AccountMails: _account_mails,
     Housekeeping: _housekeeping,
     Identity: _identity,
+    PartnerTokenVerifier: _partner_verifier,
+    Partners: _partners,
     PeopleDirectory: _people_directory,
     PersonalData: _personal_data,
     Profiles: _profiles,

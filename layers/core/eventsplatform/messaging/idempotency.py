@@ -19,20 +19,22 @@ from pydantic import TypeAdapter
 
 from eventsplatform.adapters.postgres import Connection
 from eventsplatform.errors import ConflictError, FieldError, InvalidInputError, PlatformError, error_from_record
-from eventsplatform.idempotency import NamedRequest
+from eventsplatform.idempotency import KEPT_FOR, NamedRequest, Table
 
 Result = TypeVar("Result")
 Outcome = dict[str, Any]
 
-_PRIMARY_KEY = "idempotency_keys_pkey"
+_PRIMARY_KEYS = {f"{table}_pkey" for table in KEPT_FOR}
 
 
 class RequestRecords:
-    def __init__(self, schema: str) -> None:
-        table = sql.Identifier(schema, "idempotency_keys")
+    """Those in one of the tables that a service may keep them in."""
+
+    def __init__(self, schema: str, name: Table) -> None:
+        table = sql.Identifier(schema, name)
         self._add = sql.SQL(
             "WITH expired AS ({}) INSERT INTO {} (id, fingerprint, outcome) VALUES (%s, %s, %s)"
-        ).format(expired_records(table), table)
+        ).format(expired_records(schema, name), table)
         self._add_or_find = sql.SQL(
             """
             WITH added AS (
@@ -68,33 +70,44 @@ class RequestRecords:
 
     def find(self, connection: Connection, request: NamedRequest) -> Outcome:
         """The outcome of a request that has one. Raises InvalidInputError when its key named another request."""
+        outcome = self.look_for(connection, request)
+        assert outcome is not None
+        return outcome
+
+    def look_for(self, connection: Connection, request: NamedRequest) -> Outcome | None:
+        """The same of a request that may have none."""
         row = connection.execute(self._find, (request.id,)).fetchone()
-        assert row is not None
-        return self._opened(request, row)
+        return None if row is None else self._opened(request, row)
 
     def _opened(self, request: NamedRequest, row: dict[str, Any]) -> Outcome:
         if bytes(row["fingerprint"]) != request.fingerprint:
-            detail = "has been used for a request with another body; use a new key for a new request"
-            raise InvalidInputError([FieldError("/header/idempotency-key", detail)])
+            raise _used_before(request.table)
         request.replayed = True
         return _unsealed(request, row["outcome"])
 
 
-def expired_records(table: sql.Identifier) -> sql.Composed:
+def expired_records(schema: str, name: Table) -> sql.Composed:
     """Each record takes away two that nobody may ask for any more, so that none is left to clear up."""
     return sql.SQL(
         """
         DELETE FROM {0}
          WHERE id IN (SELECT id FROM {0}
-                       WHERE created_at < now() - interval '24 hours'
+                       WHERE created_at < now() - {1}::interval
                        ORDER BY created_at LIMIT 2 FOR UPDATE SKIP LOCKED)
         """
-    ).format(table)
+    ).format(sql.Identifier(schema, name), sql.Literal(KEPT_FOR[name]))
 
 
 def is_repeat(error: UniqueViolation) -> bool:
     """Whether a transaction broke on the record of a request that had its effect before."""
-    return error.diag.constraint_name == _PRIMARY_KEY
+    return error.diag.constraint_name in _PRIMARY_KEYS
+
+
+def _used_before(table: Table) -> InvalidInputError:
+    if table == "inbox":
+        return InvalidInputError([FieldError("/id", "has been used for another message; use a new id for a new one")])
+    detail = "has been used for a request with another body; use a new key for a new request"
+    return InvalidInputError([FieldError("/header/idempotency-key", detail)])
 
 
 def still_running() -> ConflictError:

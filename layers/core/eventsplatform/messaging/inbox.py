@@ -12,11 +12,29 @@ import hashlib
 import orjson
 from psycopg import sql
 
-from eventsplatform.adapters.postgres import Connection
+from eventsplatform.adapters.postgres import Connection, Database
+from eventsplatform.errors import PlatformError
+from eventsplatform.idempotency import NamedRequest
 from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.idempotency import Outcome, RequestRecords, expired_records, refusal_of
 
-# Kafka keeps messages for seven days, and lets go of whole segments: what is older can't come again.
-KEPT_DAYS = 8
+
+class CommandRecords:
+    """What commands came to: kept by the use cases that carry them out (`UnitOfWork.run`), and looked up here."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._records = RequestRecords(database.role, "inbox")
+
+    def outcome_of(self, request: NamedRequest) -> Outcome | None:
+        """What it came to before. Raises InvalidInputError when its name is that of another command."""
+        with self._database.autocommit() as connection:
+            return self._records.look_for(connection, request)
+
+    def refuse(self, request: NamedRequest, error: PlatformError) -> Outcome:
+        """What the command came to first: this refusal, unless another delivery of it had another outcome."""
+        with self._database.autocommit() as connection:
+            return self._records.settle(connection, request, refusal_of(error))
 
 
 class Inbox:
@@ -24,19 +42,9 @@ class Inbox:
 
     def __init__(self, schema: str, consumer: str) -> None:
         self.consumer = consumer
-        # Each row takes away two that cannot be asked for any more, so that none is left to clear up.
         self._add = sql.SQL(
-            """
-            WITH expired AS (
-                DELETE FROM {0}
-                 WHERE id IN (SELECT id FROM {0}
-                               WHERE created_at < now() - make_interval(days => {1})
-                               ORDER BY created_at LIMIT 2 FOR UPDATE SKIP LOCKED)
-            )
-            INSERT INTO {0} (id) VALUES (%s) ON CONFLICT (id) DO NOTHING
-            RETURNING id
-            """
-        ).format(sql.Identifier(schema, "inbox"), sql.Literal(KEPT_DAYS))
+            "WITH expired AS ({}) INSERT INTO {} (id) VALUES (%s) ON CONFLICT (id) DO NOTHING RETURNING id"
+        ).format(expired_records(schema, "inbox"), sql.Identifier(schema, "inbox"))
 
     def add(self, connection: Connection, message: Message) -> bool:
         """Whether the message is new. One that another transaction is at work on is waited for.

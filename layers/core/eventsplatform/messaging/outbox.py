@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.config import OutboxSettings, read_setting
 from eventsplatform.errors import PlatformError
-from eventsplatform.idempotency import NamedRequest, named_request
+from eventsplatform.idempotency import KEPT_FOR, NamedRequest, named_request
 from eventsplatform.messaging.idempotency import (
     RequestRecords,
     answer_of,
@@ -121,16 +121,16 @@ class UnitOfWork(Generic[Store]):
         self._store = store
         self._poke = poke
         self._shards = shards
-        self._records = RequestRecords(database.role)
+        self._records = {table: RequestRecords(database.role, table) for table in KEPT_FOR}
         self._inbox = Inbox(database.role, consumer)
-        self._effects = Effects(database.role)
+        self._effects = {table: Effects(database.role, table) for table in KEPT_FOR}
 
     def run(self, result_type: type[Result] | None, change: Callable[[Store, Outbox], Result]) -> Result:
         def attempt(request: NamedRequest | None) -> Result:
             with self() as (store, outbox):
                 result = change(store, outbox)
                 if request is not None:
-                    self._records.add(outbox.connection, request, outcome_of(result_type, result))
+                    self._records[request.table].add(outbox.connection, request, outcome_of(result_type, result))
             return result
 
         return self._once(result_type, attempt)
@@ -141,8 +141,9 @@ class UnitOfWork(Generic[Store]):
         shard = shard_of(key, self._shards)
 
         def attempt(request: NamedRequest | None) -> Result:
+            effects = self._effects[request.table if request is not None else "idempotency_keys"]
             with self._database.effect() as connection:
-                result = change(self._store(connection), StatementRecording(connection, self._effects, shard, request))
+                result = change(self._store(connection), StatementRecording(connection, effects, shard, request))
             self._poke({shard})
             return result
 
@@ -160,7 +161,7 @@ class UnitOfWork(Generic[Store]):
             if not is_repeat(error):
                 raise
             with self._database.autocommit() as connection:
-                outcome = self._records.find(connection, request)
+                outcome = self._records[request.table].find(connection, request)
         except PlatformError as error:
             if isinstance(error.__cause__, LockNotAvailable):
                 # What holds the rows for so long may well be the first try of this very request.
@@ -168,7 +169,7 @@ class UnitOfWork(Generic[Store]):
             if not error.is_final:
                 raise
             with self._database.autocommit() as connection:
-                outcome = self._records.settle(connection, request, refusal_of(error))
+                outcome = self._records[request.table].settle(connection, request, refusal_of(error))
         else:
             request.settled = True
             return result

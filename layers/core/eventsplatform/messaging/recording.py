@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from eventsplatform.idempotency import NamedRequest
+from eventsplatform.idempotency import NamedRequest, Table
 from eventsplatform.messaging.idempotency import expired_records
 from eventsplatform.tracing import current_traceparent
 
@@ -33,12 +33,12 @@ _RECORD = """
 
 
 class Effects:
-    """What follows a statement's own queries, for a service whose schema is this one."""
+    """What follows a statement's own queries, for a service whose schema is this one and requests kept in a table."""
 
-    def __init__(self, schema: str) -> None:
-        table = sql.Identifier(schema, "idempotency_keys")
+    def __init__(self, schema: str, name: Table) -> None:
+        table = sql.Identifier(schema, name)
         effects = sql.SQL(", outbox AS ({}), expired AS ({}), record AS ({}) SELECT * FROM answer").format(
-            sql.SQL(_TELL), expired_records(table), sql.SQL(_RECORD).format(table)
+            sql.SQL(_TELL), expired_records(schema, name), sql.SQL(_RECORD).format(table)
         )
         self._text = effects.as_string()
         self._completed: dict[str, str] = {}

@@ -38,6 +38,11 @@ def told(model: type[BaseModel], *, without: frozenset[str] = frozenset()) -> Sc
     return {**opened, "$defs": definitions} if definitions else opened
 
 
+def asked(model: type[BaseModel]) -> Schema:
+    """The schema of data that the platform is told: with all its rules, and nothing else in it."""
+    return model.model_json_schema(mode="validation")
+
+
 def _open(schema: Schema, without: frozenset[str] = frozenset()) -> Schema:
     kept = {name: content for name, content in schema.items() if name in _KEPT}
     if "properties" in kept:

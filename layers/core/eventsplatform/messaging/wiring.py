@@ -8,9 +8,11 @@ from typing import Any
 from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.history import History
+from eventsplatform.messaging.inbox import CommandRecords
 from eventsplatform.messaging.months import OutboxMonths
 from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.relay import Relay
+from eventsplatform.messaging.replies import Replies
 
 
 def _relay() -> Relay:
@@ -59,10 +61,24 @@ def _months() -> OutboxMonths:
     return OutboxMonths(PostgresMonths(database(), OUTBOX), utc_now)
 
 
+def _command_records() -> CommandRecords:
+    from eventsplatform.adapters.postgres import database
+
+    return CommandRecords(database())
+
+
+def _replies() -> Replies:
+    from eventsplatform.adapters.nats import nats_connection
+
+    return Replies(nats_connection())
+
+
 FACTORIES: dict[type, Callable[[], Any]] = {
     Relay: _relay,
     BridgeToNats: _bridge_to_nats,
     Records: _records,
     History: _history,
     OutboxMonths: _months,
+    CommandRecords: _command_records,
+    Replies: _replies,
 }

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from eventsplatform.messaging.model import Change
-from eventsplatform.messaging.schemas import Schema, told
+from eventsplatform.messaging.schemas import Schema, asked, told
+from eventsplatform.registrations.commands import CreateRegistration
 from eventsplatform.registrations.model import Counts, Registration
 
 Happening = Literal["created", "waitlisted", "offered", "cancelled", "checked_in"]
@@ -24,7 +25,10 @@ class ToldRegistration(Registration):
 
 def schemas() -> Mapping[str, Schema]:
     """What the data of each type look like."""
-    return dict.fromkeys((f"registrations.{what}" for what in get_args(Happening)), told(ToldRegistration))
+    return {
+        **dict.fromkeys((f"registrations.{what}" for what in get_args(Happening)), told(ToldRegistration)),
+        "inbound.registrations.create": asked(CreateRegistration),
+    }
 
 
 def registration_changed(
