@@ -289,6 +289,19 @@ def test_each_change_is_told_once_with_counts_that_add_up_at_the_catalog(world: 
     assert (event.registered, event.waitlisted) == (1, 1)
 
 
+def test_the_catalog_counts_an_accepted_offer_once(world: World) -> None:
+    # Given two places in two parts, of which one was freed and offered
+    event_id = world.event(2, ADA, GRACE, ALAN)
+    world.cancel(event_id, ADA)
+    world.accept(event_id, ALAN)
+
+    for each in world.told(event_id):
+        world.running.catalog.learn_counts([ToldRegistration.model_validate(each["payload"])])
+
+    event = world.running.catalog.get(event_id, None)
+    assert (event.registered, event.waitlisted, event.available) == (2, 0, 0)
+
+
 def test_an_organiser_pages_through_all_registrations_in_their_order(world: World) -> None:
     people = range(2_000, 2_007)
     event_id = world.event(3, *people)

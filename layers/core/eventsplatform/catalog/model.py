@@ -408,17 +408,21 @@ class ToldPart(BaseModel):
 
 
 class ToldCounts(BaseModel):
-    """The parts that a change of registrations changed. Messages of earlier releases know one part alone."""
+    """The parts that a change of registrations changed: none when an offer is accepted, whose place was taken before.
+
+    Messages of earlier releases have no parts: they know one alone.
+    """
 
     registered: int
     waitlisted: int
     version: int
-    parts: list[ToldPart] = []
+    parts: list[ToldPart] | None = None
 
     @property
     def latest_parts(self) -> list[ToldPart]:
-        whole = ToldPart(number=0, registered=self.registered, waitlisted=self.waitlisted, version=self.version)
-        return self.parts or [whole]
+        if self.parts is not None:
+            return self.parts
+        return [ToldPart(number=0, registered=self.registered, waitlisted=self.waitlisted, version=self.version)]
 
 
 class ToldRegistration(BaseModel):
