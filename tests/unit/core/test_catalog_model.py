@@ -31,6 +31,7 @@ def refused(**changes: Any) -> list[tuple[Any, ...]]:
         {"price": {"amount": 0, "currency": "JPY"}},
         {"price": {"amount": "9999999999.99", "currency": "EUR"}},
         {"timezone": "America/Argentina/Ushuaia"},
+        {"timezone": "America/Argentina/Ushuaia", "ends_at": "9999-12-31T23:30:00Z"},
     ],
 )
 def test_an_event_at_the_edge_of_what_is_allowed_is_accepted(changes: dict[str, Any]) -> None:
@@ -41,6 +42,7 @@ def test_an_event_at_the_edge_of_what_is_allowed_is_accepted(changes: dict[str, 
     ("changes", "where"),
     [
         ({"title": "ab"}, ("title",)),
+        ({"timezone": "Asia/Tokyo", "ends_at": "9999-12-31T23:30:00Z"}, ()),
         ({"title": "  a  "}, ("title",)),
         ({"title": "x" * 256}, ("title",)),
         ({"title": "a\0bcd"}, ("title",)),

@@ -123,6 +123,10 @@ class EventIn(BaseModel):
     def _ends_after_start(self) -> Self:
         if self.ends_at <= self.starts_at:
             raise ValueError("ends_at must be after starts_at")
+        try:
+            self.ends_at.astimezone(ZoneInfo(self.timezone))
+        except OverflowError as error:
+            raise ValueError("ends_at is after the year 9999 in this time zone") from error
         return self
 
 
