@@ -65,6 +65,8 @@ LIMITS = {
     "POST /v1/events/{event_id}/registrations": "registration",
     "POST /v1/events/{event_id}/registrations/me/accept": "registration",
 }
+# What costs much in one form alone.
+LIMITS_OF_FORMS = {("GET /v1/events/{event_id}/registrations", "text/csv"): "export"}
 UNLIMITED = {"GET /health": "it must answer while the engine that keeps the limits does not; API Gateway throttles it"}
 
 
@@ -83,6 +85,17 @@ def test_what_is_costly_or_sensitive_has_a_limit_of_its_own(rest_api: RestApi) -
     for endpoint, limit in found.items():
         if limit is not None and "/v1/admin/" in endpoint:
             assert limit.name == "admin", endpoint
+
+
+def test_a_form_that_is_costly_has_a_limit_of_its_own(rest_api: RestApi) -> None:
+    functions = template_application().functions
+    found = {
+        (f"{route.method} {route.path}", form): limit.name
+        for route in rest_api.routes
+        for form, limit in load_function(functions[route.function]).function.costly_forms.items()
+    }
+
+    assert found == LIMITS_OF_FORMS
 
 
 def test_no_write_counts_as_reading(rest_api: RestApi) -> None:

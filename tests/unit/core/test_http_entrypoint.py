@@ -18,7 +18,7 @@ from eventsplatform.entrypoints.http import HttpFunction
 from eventsplatform.errors import ConflictError, DependencyUnavailableError, PlatformError, RateLimitedError
 from eventsplatform.fields import ONE_LINE
 from eventsplatform.gate.model import LimitClass
-from eventsplatform.gate.policies import READ
+from eventsplatform.gate.policies import EXPORT, READ
 from eventsplatform.gate.service import Admission, Gate
 from eventsplatform.idempotency import named_request
 from eventsplatform.identity.caller import Caller, Client
@@ -430,6 +430,35 @@ def test_whom_the_gate_refuses_reaches_no_endpoint(gate: OpenGate) -> None:
 
     problem(answer, 429, "rate_limited")
     assert answer["headers"]["Retry-After"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("accept", "status", "form", "limit"),
+    [
+        (None, 200, "application/json", READ),
+        ("*/*", 200, "application/json", READ),
+        ("text/csv", 200, "text/csv", EXPORT),
+        ("text/csv, application/json;q=0.5", 200, "text/csv", EXPORT),
+        ("image/png", 406, None, READ),
+    ],
+)
+def test_a_form_that_costs_more_has_a_limit_of_its_own(
+    gate: OpenGate, accept: str | None, status: int, form: str | None, limit: LimitClass
+) -> None:
+    offering = HttpFunction(access=anyone(), limit=READ, costly_forms={"text/csv": EXPORT})
+    preferred = offering.form()
+
+    @offering.get("/v1/table")
+    async def table(form: str = preferred) -> str:
+        return form
+
+    headers = {} if accept is None else {"Accept": accept}
+    answer = offering.handler(rest_event("GET", "/v1/table", headers=headers), Context())
+
+    assert answer["statusCode"] == status
+    if form is not None:
+        assert json.loads(answer["body"]) == form
+    assert [admitted[2] for admitted in gate.admitted] == [limit]
 
 
 def test_an_endpoint_without_a_limit_asks_no_gate(gate: OpenGate) -> None:

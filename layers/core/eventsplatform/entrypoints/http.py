@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, TypeVar
@@ -27,12 +28,14 @@ from eventsplatform.config import read_setting
 from eventsplatform.deadline import ending_in
 from eventsplatform.entrypoints.access import Access
 from eventsplatform.entrypoints.content import check_content
+from eventsplatform.entrypoints.negotiation import negotiate
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.entrypoints.validation import detail, pointer
 from eventsplatform.errors import (
     FieldError,
     InvalidInputError,
     MalformedRequestError,
+    NotAcceptableError,
     PlatformError,
     from_http_status,
 )
@@ -58,14 +61,18 @@ DEFAULT_HEADERS = {
 
 # What a page of another origin may read besides the headers that the Fetch standard lists as safe.
 EXPOSED_HEADERS = (
+    "Content-Disposition",
     "ETag",
     "Idempotency-Replayed",
+    "Link",
     "Location",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
     "X-Request-Id",
 )
+
+JSON = "application/json"
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -88,11 +95,20 @@ class HttpFunction:
 
     `access` says who may use it and `limit` how often; without one it is not limited. `secret_content` is for
     endpoints whose requests or answers hold secrets: an answer that is kept for a repeat is kept sealed.
+    `costly_forms` are media types that the endpoint offers beside JSON, each with a limit of its own.
     """
 
-    def __init__(self, *, access: Access, limit: LimitClass | None, secret_content: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        access: Access,
+        limit: LimitClass | None,
+        secret_content: bool = False,
+        costly_forms: Mapping[str, LimitClass] | None = None,
+    ) -> None:
         self.access = access
         self.limit = limit
+        self.costly_forms = costly_forms or {}
         self._secret_content = secret_content
         self._admitted: _Admitted | None = None
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -126,6 +142,14 @@ class HttpFunction:
     def optional_caller(self) -> Any:
         """An argument default for endpoints that are open to all but show more to some: a Caller or None."""
         return self.caller()
+
+    def form(self) -> Any:
+        """An argument default that injects the media type, JSON or one of `costly_forms`, that the client prefers."""
+
+        async def preferred(request: Request) -> str:
+            return negotiate(request.headers.get("accept", ""), (JSON, *self.costly_forms))
+
+        return Depends(preferred)
 
     def client(self) -> Any:
         """An argument default that injects the Client that the request came from."""
@@ -191,10 +215,17 @@ class HttpFunction:
         identity = event["requestContext"]["identity"]
         client = Client(address=identity["sourceIp"], user_agent=identity.get("userAgent") or "")
         headers: Mapping[str, str] = {}
-        if self.limit is not None:
-            headers = provide(Gate).admit(caller, client.address, self.limit).headers
+        if (limit := self._limit_of(event)) is not None:
+            headers = provide(Gate).admit(caller, client.address, limit).headers
         self.access.check(caller, _is_verified)
         return _Admitted(caller, client, self._named(event, caller, client, content), headers)
+
+    def _limit_of(self, event: dict[str, Any]) -> LimitClass | None:
+        """A form that there isn't counts as any request; the endpoint refuses it."""
+        with suppress(NotAcceptableError):
+            form = negotiate(header(event["headers"], "accept") or "", (JSON, *self.costly_forms))
+            return self.costly_forms.get(form, self.limit)
+        return self.limit
 
     def _named(
         self, event: dict[str, Any], caller: Caller | None, client: Client, content: bytes

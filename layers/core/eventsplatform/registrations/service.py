@@ -207,12 +207,19 @@ class Registrations:
 
         def read() -> list[Registration]:
             with self._work() as (store, _):
-                event = self._event(store, event_id)
-                if event.role_of(caller.user_id) is None:
-                    raise ForbiddenError("Only the event's team sees who has registered.")
+                self._event_of_team(store, event_id, caller)
                 return store.page_of_event(event_id, after, query.limit + 1)
 
         return _page(self._knowing(event_id, read), query.limit)
+
+    def require_team(self, event_id: int, caller: Caller) -> EventPlaces:
+        """The event, for its team. Raises NotFoundError, ForbiddenError for anyone else."""
+
+        def read() -> EventPlaces:
+            with self._work.statement() as store:
+                return self._event_of_team(store, event_id, caller)
+
+        return self._knowing(event_id, read)
 
     def of_user(self, query: PageQuery, caller: Caller) -> Page[Registration]:
         """One's own registrations, the latest first. Raises InvalidInputError for a cursor of another list."""
@@ -326,6 +333,12 @@ class Registrations:
         event = store.find_event(event_id)
         if event is None or event.status == "draft":
             raise UnknownEventError
+        return event
+
+    def _event_of_team(self, store: RegistrationStore, event_id: int, caller: Caller) -> EventPlaces:
+        event = self._event(store, event_id)
+        if event.role_of(caller.user_id) is None:
+            raise ForbiddenError("Only the event's team sees who has registered.")
         return event
 
     @staticmethod

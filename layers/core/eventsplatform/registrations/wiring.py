@@ -17,6 +17,8 @@ from eventsplatform.observability import logger
 from eventsplatform.registrations.attendee_mails import AttendeeMails
 from eventsplatform.registrations.attendees import Attendees
 from eventsplatform.registrations.attendees_repository import PostgresAttendees
+from eventsplatform.registrations.exports import RegistrationExports
+from eventsplatform.registrations.exports_repository import PostgresExports
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
 from eventsplatform.registrations.mail_model import Recipient
 from eventsplatform.registrations.mail_queue import MailQueue
@@ -57,6 +59,10 @@ class PeopleFunctions:
         recipients = [Recipient.model_validate(each) for each in answer["recipients"]]
         return {recipient.id: recipient for recipient in recipients}
 
+    def names(self, user_ids: Sequence[int]) -> Mapping[int, str]:
+        answer = self._functions.invoke(read_setting("DESCRIBE_USERS_FUNCTION", str), {"user_ids": list(user_ids)})
+        return {each["id"]: each["name"] for each in answer["users"]}
+
 
 class SenderPoke:
     """Wakes the function that sends mail. A lost poke costs up to a minute: it also runs by itself."""
@@ -78,6 +84,11 @@ def _registrations() -> Registrations:
 
 def _attendees() -> Attendees:
     return Attendees(unit_of_work(database(), PostgresAttendees), utc_now, _offer_lifetime())
+
+
+def _exports() -> RegistrationExports:
+    work = unit_of_work(database(), PostgresExports)
+    return RegistrationExports(work, _registrations(), PeopleFunctions(FunctionClient()), utc_now)
 
 
 def _months() -> RegistrationMonths:
@@ -106,5 +117,6 @@ FACTORIES: dict[type, Callable[[], Any]] = {
     AttendeeMails: _attendee_mails,
     Attendees: _attendees,
     MailQueue: _mail_queue,
+    RegistrationExports: _exports,
     RegistrationMonths: _months,
 }

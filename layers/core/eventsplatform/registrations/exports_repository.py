@@ -1,0 +1,44 @@
+"""The SQL of exports."""
+
+from __future__ import annotations
+
+from eventsplatform.adapters.postgres import Connection
+from eventsplatform.registrations.exports import Position
+from eventsplatform.registrations.model import Registration
+
+
+class PostgresExports:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def export_chunk(self, event_id: int, after: Position, limit: int) -> list[Registration]:
+        # The line is counted once, up to the last of the chunk who waits.
+        rows = self._connection.execute(
+            """
+            WITH chunk AS (
+                SELECT *
+                  FROM registrations.event_registrations
+                 WHERE event_id = %(event_id)s AND registered_at BETWEEN %(moment)s AND %(until)s
+                   AND (registered_at, id) > (%(moment)s, %(id)s)
+                 ORDER BY registered_at, id
+                 LIMIT %(limit)s
+            ), line AS (
+                SELECT ticket, row_number() OVER (ORDER BY ticket) AS position
+                  FROM registrations.waitlist
+                 WHERE event_id = %(event_id)s
+                   AND ticket <= (SELECT max(ticket) FROM chunk WHERE status = 'waitlisted')
+            )
+            SELECT id, event_id, user_id, status, position, registered_at, offer_expires_at
+              FROM chunk
+              LEFT JOIN line USING (ticket)
+             ORDER BY registered_at, id
+            """,
+            {
+                "event_id": event_id,
+                "moment": after.registered_at,
+                "id": after.id,
+                "until": after.until,
+                "limit": limit,
+            },
+        ).fetchall()
+        return [Registration.model_validate(row) for row in rows]
