@@ -57,6 +57,12 @@ def audit_of(url: str, user_id: int) -> list[dict[str, Any]]:
     )
 
 
+def told(url: str, user_id: int) -> list[dict[str, Any]]:
+    return rows(
+        url, "SELECT * FROM messaging.outbox WHERE aggregate_type = 'user' AND aggregate_id = %s ORDER BY id", user_id
+    )
+
+
 def test_a_suspension_ends_all_access_at_once_and_is_recorded(
     running: People, migrated_database: str, admin: Caller, ada: int
 ) -> None:
@@ -78,12 +84,9 @@ def test_a_suspension_ends_all_access_at_once_and_is_recorded(
     (record,) = audit_of(migrated_database, ada)
     assert (record["action"], record["actor_id"]) == ("user.suspended", admin.user_id)
     assert record["details"]["status"] == {"before": "active", "after": "suspended"}
-    (message,) = rows(
-        migrated_database,
-        "SELECT type, actor_id FROM messaging.outbox WHERE aggregate_type = 'user' AND aggregate_id = %s",
-        ada,
-    )
-    assert message == {"type": "users.updated", "actor_id": admin.user_id}
+    (message,) = told(migrated_database, ada)
+    assert (message["type"], message["actor_id"]) == ("users.updated", admin.user_id)
+    assert message["payload"]["suspended"] is True
 
 
 def test_a_suspended_account_can_be_reinstated(
@@ -95,6 +98,7 @@ def test_a_suspended_account_can_be_reinstated(
 
     assert (active.status, active.suspension_reason) == ("active", None)
     assert [record["action"] for record in audit_of(migrated_database, ada)] == ["user.suspended", "user.reinstated"]
+    assert [message["payload"]["suspended"] for message in told(migrated_database, ada)] == [True, False]
 
 
 def test_a_role_and_permissions_reach_the_next_token(

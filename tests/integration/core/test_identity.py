@@ -628,10 +628,12 @@ def test_nothing_is_kept_that_could_be_used_to_sign_in(running: Services, migrat
     assert bytes(kept[2][0]["token_hash"]) == hash_token(session.refresh_token)
 
 
-def test_other_services_learn_a_name_and_nothing_more(running: Services, email: str) -> None:
+def test_other_services_learn_a_name_and_whether_it_is_suspended(running: Services, email: str) -> None:
     user = open_account(running, email)
 
-    assert running.directory.describe(user.id).model_dump() == {"id": user.id, "name": "Ada", "version": 1}
+    assert running.directory.describe(user.id).model_dump() == {
+        "id": user.id, "name": "Ada", "version": 1, "suspended": False,
+    }  # fmt: skip
     with pytest.raises(NotFoundError):
         running.directory.describe(2**62)
 

@@ -90,7 +90,7 @@ def test_others_are_told_the_name_and_nothing_more(running: People, migrated_dat
 
     (message,) = told(migrated_database, ada)
     assert message["type"] == "users.updated"
-    assert message["payload"] == {"id": ada, "name": "Ada Byron", "version": 2}
+    assert message["payload"] == {"id": ada, "name": "Ada Byron", "version": 2, "suspended": False}
 
 
 def test_a_write_on_an_older_version_is_refused(running: People, ada: int) -> None:

@@ -125,8 +125,10 @@ def _change_access(
     if before.administers and not after.administers and administrators <= {before.id}:
         raise ConflictError("This is the last active administrator; appoint another one first.")
     user, generation = store.set_access(after)
-    store.end_sessions(user.id, "suspension" if user.status == "suspended" else "access_changed")
-    outbox.append(messages.user_updated(UserSummary(id=user.id, name=user.name, version=user.version), actor_id))
+    suspended = user.status == "suspended"
+    store.end_sessions(user.id, "suspension" if suspended else "access_changed")
+    summary = UserSummary(id=user.id, name=user.name, version=user.version, suspended=suspended)
+    outbox.append(messages.user_updated(summary, actor_id))
     for record in audit_records(before, user, actor_id):
         outbox.record(record)
     return ChangedAccess(user=user, generation=generation)

@@ -175,8 +175,9 @@ class Session(BaseModel):
 
 
 class UserSummary(BaseModel):
-    """What other services may know of a user."""
+    """What other services may know of a user; who is suspended has no part in anything meanwhile."""
 
     id: int
     name: str
     version: int
+    suspended: bool = False

@@ -73,8 +73,7 @@ class Profiles:
             if (name, avatar_url, profile) == (account.name, account.avatar_url, account.profile):
                 return account
             changed = store.change_account(account.id, name, avatar_url, profile)
-            summary = UserSummary(id=changed.id, name=changed.name, version=changed.version)
-            outbox.append(messages.user_updated(summary, caller.user_id))
+            outbox.append(messages.user_updated(_summary(changed), caller.user_id))
             return changed
 
         account = self._work.run(OwnAccount, change)
@@ -111,6 +110,11 @@ class Profiles:
 def public_of(account: OwnAccount) -> PublicUser:
     profile = public_part(account.profile)
     return PublicUser(id=account.id, name=account.name, avatar_url=account.avatar_url, profile=profile)
+
+
+def _summary(account: OwnAccount) -> UserSummary:
+    suspended = account.status == "suspended"
+    return UserSummary(id=account.id, name=account.name, version=account.version, suspended=suspended)
 
 
 def no_such_user(user_id: int) -> NotFoundError:

@@ -73,7 +73,12 @@ class PostgresIdentity(PostgresSessions):
 
     def find_summary(self, user_id: int) -> UserSummary | None:
         row = self._connection.execute(
-            "SELECT id, name, version FROM identity.users WHERE id = %s AND status <> 'erased'", (user_id,)
+            """
+            SELECT id, name, version, status = 'suspended' AS suspended
+              FROM identity.users
+             WHERE id = %s AND status <> 'erased'
+            """,
+            (user_id,),
         ).fetchone()
         return UserSummary(**row) if row else None
 
@@ -151,14 +156,14 @@ class PostgresIdentity(PostgresSessions):
             UPDATE identity.users
                SET verified_at = %s, version = version + 1, updated_at = now()
              WHERE id = %s
-            RETURNING id, name, version, email
+            RETURNING id, name, version, status = 'suspended' AS suspended, email
             """,
             (now, user_id),
         ).fetchone()
         assert row is not None
         # With their tokens.
         self._connection.execute("DELETE FROM identity.sign_ups WHERE email = %s", (row["email"],))
-        return UserSummary(id=row["id"], name=row["name"], version=row["version"])
+        return UserSummary.model_validate(row)
 
     def take_over(self, user_id: int, name: str, password_hash: str) -> None:
         self._connection.execute(
