@@ -53,6 +53,7 @@ WITHOUT_A_FAILURE_DESTINATION = {
     "RedactLateRowsFunction": "what one run leaves is found by the next, an hour later",
     "ExpireOffersFunction": "what one run leaves the next does a minute later",
     "SendAttendeeMailsFunction": "what one run leaves waits in its table, and the next one sends it a minute later",
+    "SendDeliveriesFunction": "what one run does not send is due still, and the sweep of the next minute sends it",
     "RelayOutboxFunction": "what one relay leaves is pending in the outbox, and the sweep of the next minute sends it",
 }
 WITH_ANOTHER_SERVICES_ROLE = {

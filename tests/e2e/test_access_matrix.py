@@ -79,6 +79,17 @@ class World:
         assert account is not None
         return int(self.platform.create_event(account, published=published)["id"])
 
+    def webhook(self) -> int:
+        """One of the owner's: what is asked of it does not use it up, but for deleting it."""
+        owner, path = self.account("owner"), "/v1/webhooks"
+        assert owner is not None
+        for webhook in self.platform.http.get(path, headers=owner.headers).json()["items"]:
+            return int(webhook["id"])
+        wanted = {"url": "https://hooks.example.org/", "event_types": ["registrations.*"]}
+        answer = self.platform.http.post(path, headers=owner.headers, json=wanted)
+        assert answer.status_code == 201, answer.text
+        return int(answer.json()["id"])
+
     def session_of(self, account: Account) -> str:
         sessions = self.platform.http.get("/v1/auth/sessions", headers=account.headers).json()["items"]
         return str(next(session["id"] for session in sessions if session["current"]))
@@ -176,6 +187,7 @@ for endpoint in (
     "GET /v1/users/me",
     "GET /v1/users/me/export",
     "GET /v1/admin/users",
+    "GET /v1/webhooks",
     "POST /v1/realtime/tickets",
 ):
     REQUESTS[endpoint] = lambda _world, _caller: Request()
@@ -338,6 +350,29 @@ def _(world: World, _caller: str) -> Request:
     path = f"/v1/events/{event_id}/registrations/me"
     assert world.platform.http.delete(path, headers=world.helper().headers).status_code == 204
     return Request(path={"event_id": event_id})
+
+
+@request_for("POST /v1/webhooks")
+def _(_world: World, _caller: str) -> Request:
+    return Request(body={"url": "https://hooks.example.org/", "event_types": ["registrations.*"]})
+
+
+@request_for("GET /v1/webhooks/{webhook_id}")
+@request_for("DELETE /v1/webhooks/{webhook_id}")
+@request_for("POST /v1/webhooks/{webhook_id}/secret")
+@request_for("GET /v1/webhooks/{webhook_id}/deliveries")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"webhook_id": world.webhook()})
+
+
+@request_for("PATCH /v1/webhooks/{webhook_id}")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"webhook_id": world.webhook()}, body={"description": "The box office"})
+
+
+@request_for("POST /v1/webhooks/{webhook_id}/deliveries")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"webhook_id": world.webhook()}, body={"kind": "test"})
 
 
 @request_for("GET /v1/users/me/registrations")

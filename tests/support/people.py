@@ -26,8 +26,11 @@ from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.records_repository import PostgresRecords
 from eventsplatform.outbound import NotPublicError
+from eventsplatform.personal_data import HeldRows
 from eventsplatform.registrations.attendees import Attendees
 from eventsplatform.registrations.attendees_repository import PostgresAttendees
+from eventsplatform.registrations.webhooks.owners import WebhookOwners
+from eventsplatform.registrations.webhooks.repository import PostgresWebhooks
 from tests.support.database import PASSWORDS, SHARDS, administrator
 
 Store = TypeVar("Store")
@@ -70,9 +73,21 @@ class People:
     personal_data: PersonalData
     organizers: Organizers
     attendees: Attendees
+    webhook_owners: WebhookOwners
     records: Records
     cache: KeptProfiles
     revocations: NotedRevocations
+
+
+@dataclass(frozen=True)
+class AttendeesAndOwners:
+    """What registrations holds, as its function hands it over."""
+
+    attendees: Attendees
+    webhook_owners: WebhookOwners
+
+    def held_about(self, user_id: int, after: Mapping[str, int] | None) -> HeldRows:
+        return self.attendees.held_about(user_id, after).beside(self.webhook_owners.held_about(user_id, after))
 
 
 def refuse_private(url: str) -> None:
@@ -97,11 +112,16 @@ def people(
 
     organizers = Organizers(work("catalog", PostgresCatalog), clock)
     attendees = Attendees(work("registrations", PostgresAttendees), clock)
+    webhook_owners = WebhookOwners(work("registrations", PostgresWebhooks))
     records = Records(PostgresRecords(database("messaging")))
     cache, revocations = KeptProfiles(), NotedRevocations()
     limits = SignInLimits(AttemptsInMemory(time.monotonic), AttemptsInMemory(time.monotonic), time.monotonic)
     own = work("identity", store)
-    others = {"catalog": organizers, "registrations": attendees, "messaging": records}
+    others = {
+        "catalog": organizers,
+        "registrations": AttendeesAndOwners(attendees, webhook_owners),
+        "messaging": records,
+    }
     try:
         yield People(
             Profiles(own, cache, refuse_private),
@@ -109,6 +129,7 @@ def people(
             PersonalData(own, PASSWORDS, limits, others, cache, revocations, clock),
             organizers,
             attendees,
+            webhook_owners,
             records,
             cache,
             revocations,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 MAXIMUM_URL = 2048
 HTTPS_PORTS = frozenset({443})
@@ -108,5 +108,8 @@ def _public_url(text: str) -> str:
 
 # The text alone is checked: where the platform never calls the URL, a name that is nowhere does no harm.
 PublicHttpsUrl = Annotated[
-    str, Field(max_length=MAXIMUM_URL, json_schema_extra={"format": "uri"}), AfterValidator(_public_url)
+    str,
+    Field(max_length=MAXIMUM_URL),
+    AfterValidator(_public_url),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": MAXIMUM_URL}),
 ]

@@ -35,6 +35,10 @@ class HeldRows(BaseModel):
     rows: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)
     more: dict[str, int] = Field(default_factory=dict)
 
+    def beside(self, others: HeldRows) -> HeldRows:
+        """These and the rows of other tables."""
+        return HeldRows(rows=self.rows | others.rows, more=self.more | others.more)
+
 
 def read_held(tables: Mapping[str, ReadRows], after: Mapping[str, int] | None) -> HeldRows:
     """The next page of each table. A table in `after` that is not one of these is left out."""

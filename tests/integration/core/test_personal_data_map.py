@@ -33,7 +33,7 @@ class Held:
     `erasure` is what becomes of a row; `secret` columns would let the reader of an export sign in.
     """
 
-    besides: frozenset[str]
+    besides: frozenset[str] = frozenset()
     personal: frozenset[str] = frozenset()
     export: str = "nothing of a person in it"
     erasure: str = "nothing of a person in it"
@@ -186,6 +186,33 @@ MAP = {
     "registrations.erased_users": Held(
         besides=columns("user_id erased_at"), erasure="only who is erased is in it", export="nobody is left to ask"
     ),
+    "registrations.webhooks": Held(
+        personal=columns("user_id url description"),
+        besides=columns(
+            "id event_types event_ids enabled disabled_reason switched_at failing_since paused_until created_at "
+            "updated_at"
+        ),
+        export=EXPORTED,
+        erasure="deleted",
+    ),
+    "registrations.webhook_secrets": Held(
+        personal=columns("sealed"),
+        besides=columns("webhook_id id expires_at"),
+        export="told to its owner when it was made, and sealed since",
+        erasure="deleted",
+    ),
+    "registrations.webhook_deliveries": Held(
+        personal=columns("body response_excerpt error"),
+        besides=columns(
+            "webhook_id id message_id type event_id event_version status attempts next_attempt_at leased_until "
+            "last_attempt_at response_status duration_ms created_at"
+        ),
+        export="what was sent to the owner's own server, and what that said, for thirty days",
+        erasure="deleted",
+    ),
+    "registrations.suspended_users": Held(
+        personal=columns("user_id"), export="identity exports the account's status", erasure="deleted"
+    ),
     "messaging.outbox": Held(
         personal=columns("actor_id payload"),
         besides=columns(
@@ -210,7 +237,13 @@ ALEMBICS_OWN = "schema_version"
 MONTH = re.compile(r"(?:registrations\.event_registrations|messaging\.outbox)_\d{4}_\d{2}")
 
 # Rows without text of the person's own; their numbers are asked for instead.
-WITHOUT_TEXT = {"identity.refresh_tokens", "identity.one_time_tokens", "catalog.team_members"}
+WITHOUT_TEXT = {
+    "identity.refresh_tokens",
+    "identity.one_time_tokens",
+    "catalog.team_members",
+    "registrations.webhook_secrets",
+    "registrations.suspended_users",
+}
 
 
 @dataclass(frozen=True)
@@ -393,6 +426,23 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
             """,
             (user_id,),
         )
+        connection.execute("INSERT INTO registrations.suspended_users (user_id) VALUES (%s)", (user_id,))
+        connection.execute(
+            f"""
+            WITH webhook AS (
+                INSERT INTO registrations.webhooks
+                       (user_id, url, description, event_types, switched_at, created_at, updated_at)
+                VALUES (%s, 'https://{marker}.example.org/', '{marker} text', '{{events.*}}', now(), now(), now())
+                RETURNING id
+            ), secret AS (
+                INSERT INTO registrations.webhook_secrets (webhook_id, sealed) SELECT id, 'k1.x' FROM webhook
+            )
+            INSERT INTO registrations.webhook_deliveries
+                   (webhook_id, message_id, type, body, status, response_excerpt, created_at)
+            SELECT id, 'event-1-1', 'events.created', '{{}}', 'delivered', '{marker} answer', now() FROM webhook
+            """,
+            (user_id,),
+        )
     return Somebody(user_id, marker, address)
 
 
@@ -451,6 +501,7 @@ def test_nothing_survives_an_erasure(
     running.personal_data.erase(Erasure(password=SecretStr(PASSWORD)), caller(somebody.id), CLIENT)
     running.organizers.forget(somebody.id, 3)
     running.attendees.forget(somebody.id)
+    running.webhook_owners.forget(somebody.id)
     running.records.forget(somebody.id)
     told = rows(
         migrated_database,

@@ -19,13 +19,15 @@ WRITE = LimitClass("write", user=300, address=300)
 SERIES = LimitClass("series", user=10, address=10)
 REGISTRATION = LimitClass("registration", user=60, address=60)
 EXPORT = LimitClass("export", user=10, address=10)
+# What makes the platform call an address of the caller's choice.
+DELIVERY = LimitClass("delivery", user=30, address=30)
 ADMIN = LimitClass("admin", user=300, address=300)
 SOCKET = LimitClass("socket", user=600, address=600)
 # What guesses passwords or fills letter boxes stays limited while Redis is down.
 SIGN_IN = LimitClass("sign_in", user=120, address=120, fallback=True)
 MAIL = LimitClass("mail", user=60, address=60, fallback=True)
 
-LIMIT_CLASSES = (READ, SEARCH, WRITE, SERIES, REGISTRATION, EXPORT, ADMIN, SOCKET, SIGN_IN, MAIL)
+LIMIT_CLASSES = (READ, SEARCH, WRITE, SERIES, REGISTRATION, EXPORT, DELIVERY, ADMIN, SOCKET, SIGN_IN, MAIL)
 
 
 @dataclass(frozen=True)
