@@ -154,15 +154,15 @@ def test_a_relay_at_work_does_not_mark_what_the_last_broker_acknowledged(case: C
     store = PostgresRelayStore(database)
     case.publish(1)
     assert case.republish() == 1
-    fence = store.acquire_lease(SHARD, uuid.uuid4(), 30)
-    assert fence is not None
-    (change,) = store.pending(SHARD, 10)
+    leases = store.acquire_leases([SHARD], uuid.uuid4(), 30)
+    assert leases
+    (change,) = store.pending([SHARD], 10)
 
     # When the broker is filled again before it does
     case.republish()
 
     # Then the change stays pending, for the next relay, which need not wait
-    assert store.mark_published(SHARD, fence, [change.id]) is False
-    assert store.acquire_lease(SHARD, uuid.uuid4(), 30) is not None
-    assert [each.id for each in store.pending(SHARD, 10)] == [change.id]
+    assert store.mark_published(leases, [change], 30) == {}
+    assert store.acquire_leases([SHARD], uuid.uuid4(), 30)
+    assert store.pending([SHARD], 10) == [change]
     database.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import limits, operations, outbox, overhead, projections, registrations, startup
+from tests.load import limits, operations, outbox, overhead, projections, registrations, relay, startup
 from tests.load.report import Report
 from tests.load.run import Run
 
@@ -26,6 +26,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "limits": limits.bench,
     "registrations": registrations.bench,
     "outbox": outbox.bench,
+    "relay": relay.bench,
 }
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import os
+import signal
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
@@ -20,13 +26,15 @@ from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings, KafkaSettings
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import TOPICS
-from eventsplatform.messaging.relay import Relay, RelayError, Send
+from eventsplatform.messaging.relay import PendingChange, Relay, RelayError, Send
 from eventsplatform.messaging.repository import PostgresRelayStore
+from eventsplatform.months import months_ahead
 from eventsplatform.operations.migrate import migrate
 from local.engines import Endpoints
 from local.triggers import ensure_topics
+from tests.support.database import administrator
 from tests.support.engines import RunningEngines, engines_running
-from tests.support.killing import engine_killed
+from tests.support.killing import engine_frozen, engine_killed
 from tests.support.polling import eventually
 
 PLENTY = 600_000
@@ -68,6 +76,7 @@ def sender(kafka: str, *, timeout_seconds: float = 10.0) -> Send:
 def append(
     connection: psycopg.Connection[Any], shard: int, key: int, version: int, type: str = "events.updated"
 ) -> int:
+    """The row's id."""
     row = connection.execute(
         """
         INSERT INTO messaging.outbox
@@ -127,6 +136,15 @@ def versions_by_key(records: Sequence[Record]) -> dict[str, list[int]]:
     return versions
 
 
+def relay_of(store: PostgresRelayStore, send: Send, *, lease_seconds: int = 30) -> Relay:
+    """One that goes to rest as soon as nothing is pending."""
+    return Relay(store, send, awake_seconds=0, lease_seconds=lease_seconds)
+
+
+def pending(store: PostgresRelayStore, shard: int) -> list[int]:
+    return [change.id for change in store.pending([shard], 1_000)]
+
+
 def test_changes_arrive_in_order_per_key_and_once(
     endpoints: Endpoints, migrated_database: str, store: PostgresRelayStore, shard: int
 ) -> None:
@@ -136,10 +154,10 @@ def test_changes_arrive_in_order_per_key_and_once(
             for key in range(1, 9):
                 append(connection, shard, key, version)
 
-    relayed = Relay(store, sender(endpoints.kafka)).drain(shard, remaining)
+    relayed = relay_of(store, sender(endpoints.kafka)).run([shard], remaining)
 
     assert relayed == 800
-    assert store.pending(shard, 1) == []
+    assert pending(store, shard) == []
     records = received(endpoints.kafka, shard)
     assert versions_by_key(records) == {str(key): list(range(1, 101)) for key in range(1, 9)}
 
@@ -151,7 +169,7 @@ def test_a_record_is_the_message_with_its_headers_and_key(
     with connect(migrated_database) as connection:
         append(connection, shard, 42, 7, "registrations.created")
 
-    Relay(store, sender(endpoints.kafka)).drain(shard, remaining)
+    relay_of(store, sender(endpoints.kafka)).run([shard], remaining)
 
     (record,) = received(endpoints.kafka, shard, TOPICS["registrations"])
     message = record.message
@@ -160,37 +178,49 @@ def test_a_record_is_the_message_with_its_headers_and_key(
     assert record.headers["ce_type"] == b"registrations.created"
 
 
-def test_a_change_that_commits_late_is_relayed_although_a_later_row_already_was(
-    endpoints: Endpoints, migrated_database: str, store: PostgresRelayStore, shard: int
+# Transactions that commit late ---------------------------------------------------------------------------
+
+
+class CursorStore(PostgresRelayStore):
+    """The control: remembers the last id that it has read, and looks behind it."""
+
+    last_read = 0
+
+    def pending(self, shards: Collection[int], limit: int) -> list[PendingChange]:
+        found = [change for change in super().pending(shards, limit) if change.id > self.last_read]
+        self.last_read = max([self.last_read, *(change.id for change in found)])
+        return found
+
+
+@pytest.mark.parametrize(("kind", "lost"), [(PostgresRelayStore, 0), (CursorStore, 1)], ids=["by flag", "by cursor"])
+def test_a_change_that_commits_after_a_later_row_was_relayed(
+    migrated_database: str, store: PostgresRelayStore, shard: int, kind: type[PostgresRelayStore], lost: int
 ) -> None:
-    ensure_topics(endpoints.kafka, TOPICS.values())
-    relay = Relay(store, sender(endpoints.kafka))
+    """Two transactions commit in the reverse order of their ids. A cursor over ids would lose the one that was late."""
+    store.__class__ = kind
+    sent: list[Message] = []
+
+    def send(messages: Sequence[tuple[str, Message]]) -> list[bool]:
+        sent.extend(message for _, message in messages)
+        return [True] * len(messages)
+
     with connect(migrated_database) as late, connect(migrated_database) as early:
         late.execute("BEGIN")
         first = append(late, shard, 1, 1)
         second = append(early, shard, 2, 1)
         assert first < second
 
-        assert relay.drain(shard, remaining) == 1
+        assert relay_of(store, send).run([shard], remaining) == 1
         late.execute("COMMIT")
-        assert relay.drain(shard, remaining) == 1
+        relay_of(store, send).run([shard], remaining)
 
-    assert versions_by_key(received(endpoints.kafka, shard)) == {"1": [1], "2": [1]}
+    assert len(sent) == 2 - lost
+    with administrator(migrated_database) as connection:
+        waiting = "SELECT FROM messaging.outbox WHERE shard = %s AND published_at IS NULL"
+        assert len(connection.execute(waiting, (shard,)).fetchall()) == lost
 
 
-def test_a_relay_that_remembered_the_last_id_would_lose_the_late_change(
-    migrated_database: str, store: PostgresRelayStore, shard: int
-) -> None:
-    """The control: the gap is real, a cursor over ids does not see the row that committed late."""
-    with connect(migrated_database) as late, connect(migrated_database) as early:
-        late.execute("BEGIN")
-        append(late, shard, 1, 1)
-        last_seen = append(early, shard, 2, 1)
-        late.execute("COMMIT")
-        behind = early.execute("SELECT FROM messaging.outbox WHERE shard = %s AND id > %s", (shard, last_seen))
-
-        assert behind.fetchall() == []
-    assert len(store.pending(shard, 10)) == 2
+# What is marked, and by whom -----------------------------------------------------------------------------
 
 
 def test_only_what_kafka_acknowledged_is_marked(migrated_database: str, store: PostgresRelayStore, shard: int) -> None:
@@ -201,9 +231,34 @@ def test_only_what_kafka_acknowledged_is_marked(migrated_database: str, store: P
         return [number != 0 for number in range(len(messages))]
 
     with pytest.raises(RelayError):
-        Relay(store, refuse_the_first).drain(shard, remaining)
+        relay_of(store, refuse_the_first).run([shard], remaining)
 
-    assert [change.id for change in store.pending(shard, 10)] == [ids[0], ids[2]]
+    assert pending(store, shard) == [ids[0], ids[2]]
+
+
+def test_no_transaction_is_open_while_messages_are_sent(
+    migrated_database: str, store: PostgresRelayStore, shard: int
+) -> None:
+    with connect(migrated_database) as connection:
+        append(connection, shard, 1, 1)
+    states: list[dict[str, Any]] = []
+
+    def look_while_sending(messages: Sequence[tuple[str, Message]]) -> list[bool]:
+        with administrator(migrated_database) as connection:
+            states.extend(
+                connection.execute(
+                    """
+                    SELECT state, backend_xid, backend_xmin
+                      FROM pg_stat_activity
+                     WHERE datname = current_database() AND usename = 'messaging' AND query ~ 'CROSS JOIN LATERAL'
+                    """
+                ).fetchall()
+            )
+        return [True] * len(messages)
+
+    relay_of(store, look_while_sending).run([shard], remaining)
+
+    assert states == [{"state": "idle", "backend_xid": None, "backend_xmin": None}]
 
 
 def test_relays_at_the_same_time_send_each_change_once(
@@ -223,7 +278,7 @@ def test_relays_at_the_same_time_send_each_change_once(
         database = Database(DatabaseSettings(migrated_database, "messaging", False))
         both_have_asked.wait(timeout=10)
         try:
-            Relay(PostgresRelayStore(database), send).drain(shard, remaining)
+            relay_of(PostgresRelayStore(database), send).run([shard], remaining)
         finally:
             database.close()
 
@@ -234,30 +289,127 @@ def test_relays_at_the_same_time_send_each_change_once(
         each.join()
 
     assert sent == list(range(1, 51))
-    assert store.pending(shard, 1) == []
+    assert pending(store, shard) == []
+
+
+def test_of_several_shards_each_relay_gets_those_that_are_free(store: PostgresRelayStore, shard: int) -> None:
+    second, third = next(shards), next(shards)
+
+    one = store.acquire_leases([shard, second], uuid.uuid4(), 30)
+    other = store.acquire_leases([shard, second, third], uuid.uuid4(), 30)
+
+    assert one.keys() == {shard, second}
+    assert other.keys() == {third}
 
 
 def test_an_overtaken_relay_marks_nothing(migrated_database: str, store: PostgresRelayStore, shard: int) -> None:
     with connect(migrated_database) as connection:
         append(connection, shard, 1, 1)
-    fence = store.acquire_lease(shard, uuid.uuid4(), 30)
-    assert fence is not None
-    assert store.acquire_lease(shard, uuid.uuid4(), 30) is None
-    store.release_lease(shard, fence)
-    assert store.acquire_lease(shard, uuid.uuid4(), 30) == fence + 1
+    first = store.acquire_leases([shard], uuid.uuid4(), 30)
+    assert store.acquire_leases([shard], uuid.uuid4(), 30) == {}
+    store.release_leases(first)
+    second = store.acquire_leases([shard], uuid.uuid4(), 30)
+    assert second[shard] == first[shard] + 1
 
-    (change,) = store.pending(shard, 10)
-    assert not store.mark_published(shard, fence, [change.id])
-    assert not store.renew_lease(shard, fence, 30)
-    assert len(store.pending(shard, 10)) == 1
-    assert store.mark_published(shard, fence + 1, [change.id])
+    changes = store.pending([shard], 10)
+    assert store.mark_published(first, changes, 30) == {}
+    assert store.renew_leases(first, 30) == {}
+    store.release_leases(first)
+    assert len(pending(store, shard)) == 1
+    assert store.mark_published(second, changes, 30) == second
+    assert pending(store, shard) == []
 
 
 def test_a_lease_that_was_not_renewed_passes_on(store: PostgresRelayStore, shard: int) -> None:
-    fence = store.acquire_lease(shard, uuid.uuid4(), 0)
-    assert fence is not None
+    first = store.acquire_leases([shard], uuid.uuid4(), 0)
 
-    assert eventually(lambda: store.acquire_lease(shard, uuid.uuid4(), 30)) == fence + 1
+    second = eventually(lambda: store.acquire_leases([shard], uuid.uuid4(), 30))
+
+    assert second[shard] == first[shard] + 1
+
+
+def test_marking_finds_the_month_of_each_change(migrated_database: str, store: PostgresRelayStore, shard: int) -> None:
+    with connect(migrated_database) as connection:
+        for version, month in enumerate(months_ahead(datetime.now(UTC)), start=1):
+            append(connection, shard, 1, version)
+            connection.execute(
+                "UPDATE messaging.outbox SET occurred_at = %s WHERE shard = %s AND version = %s",
+                (month, shard, version),
+            )
+    leases = store.acquire_leases([shard], uuid.uuid4(), 30)
+    changes = store.pending([shard], 10)
+    assert len({change.occurred_at.month for change in changes}) == 3
+
+    store.mark_published(leases, changes, 30)
+
+    assert pending(store, shard) == []
+
+
+# Relays that are killed or stand still -------------------------------------------------------------------
+
+
+def _relay_that(harm: signal.Signals, url: str, kafka: str, shard: int) -> None:
+    """In a process of its own: sends what is pending, then does this to itself before it has marked any of it."""
+    database = Database(DatabaseSettings(url, "messaging", False))
+    to_kafka = sender(kafka)
+
+    def send(messages: Sequence[tuple[str, Message]]) -> list[bool]:
+        acknowledged = to_kafka(messages)
+        assert all(acknowledged)
+        os.kill(os.getpid(), harm)
+        return acknowledged
+
+    relay_of(PostgresRelayStore(database), send, lease_seconds=1).run([shard], remaining)
+
+
+@contextmanager
+def process(harm: signal.Signals, *arguments: object) -> Iterator[psutil.Process]:
+    started = multiprocessing.get_context("spawn").Process(target=_relay_that, args=(harm, *arguments), daemon=True)
+    started.start()
+    try:
+        yield psutil.Process(started.pid)
+    finally:
+        started.kill()
+        started.join()
+
+
+def test_what_a_relay_sent_before_it_was_killed_is_sent_again_as_the_same_messages(
+    endpoints: Endpoints, migrated_database: str, store: PostgresRelayStore, shard: int
+) -> None:
+    ensure_topics(endpoints.kafka, TOPICS.values())
+    with connect(migrated_database) as connection:
+        for version in (1, 2, 3):
+            append(connection, shard, 1, version)
+
+    with process(signal.SIGKILL, migrated_database, endpoints.kafka, shard) as relay:
+        relay.wait(30)
+    assert len(pending(store, shard)) == 3
+    relayed = eventually(lambda: relay_of(store, sender(endpoints.kafka)).run([shard], remaining))
+
+    assert relayed == 3
+    records = received(endpoints.kafka, shard)
+    assert [record.message.sequence for record in records] == [1, 2, 3, 1, 2, 3]
+    assert len({record.message.id for record in records}) == 3
+
+
+def test_a_relay_that_comes_to_life_again_behind_its_successor_marks_nothing(
+    endpoints: Endpoints, migrated_database: str, store: PostgresRelayStore, shard: int
+) -> None:
+    ensure_topics(endpoints.kafka, TOPICS.values())
+    with connect(migrated_database) as connection:
+        append(connection, shard, 1, 1)
+        with process(signal.SIGSTOP, migrated_database, endpoints.kafka, shard) as relay:
+            # Given a relay that has sent a change and stands still, and its successor, who takes a lease and stays
+            eventually(lambda: relay.status() == psutil.STATUS_STOPPED, within=30, what="a relay that stands still")
+            successor = eventually(lambda: store.acquire_leases([shard], uuid.uuid4(), 30), what="an expired lease")
+
+            # When it comes to life
+            relay.resume()
+            relay.wait(30)
+
+    # Then what it sent is the successor's to mark
+    assert len(pending(store, shard)) == 1
+    assert store.renew_leases(successor, 30) == successor
 
 
 @pytest.fixture(scope="module")
@@ -270,14 +422,42 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngines]
         yield running
 
 
-def test_a_killed_broker_delays_the_changes_and_loses_none(mortal: RunningEngines, shard: int) -> None:
-    url, kafka = mortal.endpoints.postgres, mortal.endpoints.kafka
-    database = Database(DatabaseSettings(url, "messaging", False))
-    store = PostgresRelayStore(database)
-    relay = Relay(store, sender(kafka, timeout_seconds=1.0))
-    with connect(url) as connection:
+@pytest.fixture
+def store_beside_mortal(mortal: RunningEngines) -> Iterator[PostgresRelayStore]:
+    database = Database(DatabaseSettings(mortal.endpoints.postgres, "messaging", False))
+    yield PostgresRelayStore(database)
+    database.close()
+
+
+def test_a_frozen_broker_delays_the_changes_and_keeps_their_order(
+    mortal: RunningEngines, store_beside_mortal: PostgresRelayStore, shard: int
+) -> None:
+    store, kafka = store_beside_mortal, mortal.endpoints.kafka
+    relay = relay_of(store, sender(kafka, timeout_seconds=1.0))
+    with connect(mortal.endpoints.postgres) as connection:
         append(connection, shard, 1, 1)
-        assert relay.drain(shard, remaining) == 1
+        assert relay.run([shard], remaining) == 1
+        for version in range(2, 12):
+            append(connection, shard, 1, version)
+
+    with engine_frozen(mortal, "kafka"), pytest.raises(RelayError):
+        relay.run([shard], remaining)
+    assert len(pending(store, shard)) == 10
+    eventually(_drains(relay, store, shard), within=60, what="an empty outbox")
+
+    # A broker that was asked before it froze may have taken them then: repeats are the same messages, in order.
+    versions = versions_by_key(received(kafka, shard))["1"]
+    assert list(dict.fromkeys(versions)) == list(range(1, 12))
+
+
+def test_a_killed_broker_delays_the_changes_and_loses_none(
+    mortal: RunningEngines, store_beside_mortal: PostgresRelayStore, shard: int
+) -> None:
+    store, kafka = store_beside_mortal, mortal.endpoints.kafka
+    relay = relay_of(store, sender(kafka, timeout_seconds=1.0))
+    with connect(mortal.endpoints.postgres) as connection:
+        append(connection, shard, 1, 1)
+        assert relay.run([shard], remaining) == 1
         with engine_killed(mortal, "kafka"):
             for version in range(2, 12):
                 append(connection, shard, 1, version)
@@ -288,12 +468,31 @@ def test_a_killed_broker_delays_the_changes_and_loses_none(mortal: RunningEngine
     # It came back empty: what it holds is what was relayed since.
     versions = versions_by_key(received(kafka, shard))["1"]
     assert list(dict.fromkeys(versions)) == list(range(2, 12))
-    database.close()
 
 
 def _drains(relay: Relay, store: PostgresRelayStore, shard: int) -> Callable[[], bool]:
     def drained() -> bool:
-        relay.drain(shard, remaining)
-        return store.pending(shard, 1) == []
+        relay.run([shard], remaining)
+        return pending(store, shard) == []
 
     return drained
+
+
+# How much waits --------------------------------------------------------------------------------------------
+
+
+def test_the_depth_and_the_age_of_what_waits_are_known_by_shard(
+    migrated_database: str, store: PostgresRelayStore, shard: int
+) -> None:
+    with connect(migrated_database) as connection:
+        for version in (1, 2, 3):
+            append(connection, shard, 1, version)
+        connection.execute(
+            "UPDATE messaging.outbox SET occurred_at = now() - interval '1 hour' WHERE shard = %s AND version = 2",
+            (shard,),
+        )
+
+    backlog = store.backlogs()[shard]
+
+    assert backlog.depth == 3
+    assert 3600 <= backlog.age_seconds < 3660

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from eventsplatform.config import KafkaSettings
+from eventsplatform.config import KafkaSettings, read_setting
 from eventsplatform.observability import logger
 from eventsplatform.transactions import require_no_locks
 
@@ -54,11 +54,10 @@ def client_configuration(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _msk_token(_config: str) -> tuple[str, float]:
-    import os
-
+    """A token that the function's role has signed, and when it expires, in seconds since the epoch."""
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
 
-    token, expiry_ms = MSKAuthTokenProvider.generate_auth_token(os.environ["AWS_REGION"])
+    token, expiry_ms = MSKAuthTokenProvider.generate_auth_token(read_setting("AWS_REGION", str))
     return token, expiry_ms / 1000
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from eventsplatform.adapters.partitions import MonthlyTable
-from eventsplatform.adapters.postgres import Database
-from eventsplatform.messaging.relay import PendingChange
+from eventsplatform.adapters.postgres import Database, Row
+from eventsplatform.messaging.backlog import Backlog
+from eventsplatform.messaging.relay import Leases, PendingChange
 
 # Each row is written twice, when it is made and when it is marked: half of them are dead before long.
 OUTBOX = MonthlyTable(
@@ -24,70 +25,105 @@ class PostgresRelayStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def acquire_lease(self, shard: int, holder: uuid.UUID, seconds: int) -> int | None:
-        row = self._database.fetch_one(
+    def acquire_leases(self, shards: Collection[int], holder: uuid.UUID, seconds: int) -> Leases:
+        # A lease that is held is not even locked: most who ask find them all taken.
+        rows = self._database.fetch_all(
             """
             INSERT INTO messaging.relay_leases AS lease (shard, holder, fence, expires_at)
-            VALUES (%s, %s, 1, now() + make_interval(secs => %s))
+            SELECT shard, %s, 1, now() + make_interval(secs => %s)
+              FROM unnest(%s::smallint[]) AS wanted (shard)
+             WHERE NOT EXISTS (SELECT FROM messaging.relay_leases AS taken
+                                WHERE taken.shard = wanted.shard AND taken.expires_at >= now())
+             ORDER BY shard
             ON CONFLICT (shard) DO UPDATE
                SET holder = excluded.holder, fence = lease.fence + 1, expires_at = excluded.expires_at
              WHERE lease.expires_at < now()
-            RETURNING fence
+            RETURNING shard, fence
             """,
-            (shard, holder, seconds),
+            (holder, seconds, list(shards)),
         )
-        return row["fence"] if row else None
+        return _leases(rows)
 
-    def renew_lease(self, shard: int, fence: int, seconds: int) -> bool:
-        row = self._database.fetch_one(
-            """
-            UPDATE messaging.relay_leases SET expires_at = now() + make_interval(secs => %s)
-             WHERE shard = %s AND fence = %s
-            RETURNING fence
-            """,
-            (seconds, shard, fence),
-        )
-        return row is not None
-
-    def release_lease(self, shard: int, fence: int) -> None:
-        self._database.fetch_one(
-            """
-            UPDATE messaging.relay_leases SET expires_at = '-infinity'
-             WHERE shard = %s AND fence = %s
-            RETURNING fence
-            """,
-            (shard, fence),
-        )
-
-    def pending(self, shard: int, limit: int) -> list[PendingChange]:
+    def renew_leases(self, leases: Leases, seconds: int) -> Leases:
         rows = self._database.fetch_all(
             """
-            SELECT id, aggregate_type, aggregate_id, version, type, partition_key, payload, traceparent, occurred_at
-              FROM messaging.outbox
-             WHERE shard = %s AND published_at IS NULL
-             ORDER BY id
-             LIMIT %s
+            UPDATE messaging.relay_leases AS lease SET expires_at = now() + make_interval(secs => %s)
+              FROM unnest(%s::smallint[], %s::bigint[]) AS held (shard, fence)
+             WHERE lease.shard = held.shard AND lease.fence = held.fence
+            RETURNING lease.shard, lease.fence
             """,
-            (shard, limit),
+            (seconds, list(leases), list(leases.values())),
+        )
+        return _leases(rows)
+
+    def release_leases(self, leases: Leases) -> None:
+        if leases:
+            self._database.fetch_all(
+                """
+                UPDATE messaging.relay_leases AS lease SET expires_at = '-infinity'
+                  FROM unnest(%s::smallint[], %s::bigint[]) AS held (shard, fence)
+                 WHERE lease.shard = held.shard AND lease.fence = held.fence
+                RETURNING lease.shard
+                """,
+                (list(leases), list(leases.values())),
+            )
+
+    def pending(self, shards: Collection[int], limit: int) -> list[PendingChange]:
+        rows = self._database.fetch_all(
+            """
+            SELECT change.*
+              FROM unnest(%s::smallint[]) AS held (shard)
+             CROSS JOIN LATERAL (
+                   SELECT id, shard, aggregate_type, aggregate_id, version, type, partition_key, payload, traceparent,
+                          occurred_at
+                     FROM messaging.outbox
+                    WHERE outbox.shard = held.shard AND published_at IS NULL
+                    ORDER BY id
+                    LIMIT %s) AS change
+            """,
+            (list(shards), limit),
         )
         return [PendingChange(**row) for row in rows]
 
-    def mark_published(self, shard: int, fence: int, ids: Sequence[int]) -> bool:
-        row = self._database.fetch_one(
+    def mark_published(self, leases: Leases, changes: Sequence[PendingChange], seconds: int) -> Leases:
+        rows = self._database.fetch_all(
             """
-            WITH lease AS (
-                SELECT fence FROM messaging.relay_leases WHERE shard = %s AND fence = %s FOR UPDATE
+            WITH kept AS (
+                UPDATE messaging.relay_leases AS lease SET expires_at = now() + make_interval(secs => %s)
+                  FROM unnest(%s::smallint[], %s::bigint[]) AS held (shard, fence)
+                 WHERE lease.shard = held.shard AND lease.fence = held.fence
+                RETURNING lease.shard, lease.fence
             ), marked AS (
                 UPDATE messaging.outbox SET published_at = now()
-                 WHERE shard = %s AND published_at IS NULL AND id = ANY(%s) AND EXISTS (SELECT FROM lease)
+                  FROM unnest(%s::smallint[], %s::bigint[], %s::timestamptz[]) AS sent (shard, id, occurred_at)
+                  JOIN kept USING (shard)
+                 WHERE outbox.shard = sent.shard AND outbox.id = sent.id AND outbox.occurred_at = sent.occurred_at
+                   AND published_at IS NULL
             )
-            SELECT fence FROM lease
+            SELECT shard, fence FROM kept
             """,
-            (shard, fence, shard, list(ids)),
+            (
+                seconds,
+                list(leases),
+                list(leases.values()),
+                [change.shard for change in changes],
+                [change.id for change in changes],
+                [change.occurred_at for change in changes],
+            ),
         )
-        return row is not None
+        return _leases(rows)
 
-    def pending_count(self) -> int:
-        row = self._database.fetch_one("SELECT count(*) AS pending FROM messaging.outbox WHERE published_at IS NULL")
-        assert row is not None
-        return int(row["pending"])
+    def backlogs(self) -> dict[int, Backlog]:
+        rows = self._database.fetch_all(
+            """
+            SELECT shard, count(*) AS depth, extract(epoch FROM now() - min(occurred_at))::float AS age_seconds
+              FROM messaging.outbox
+             WHERE published_at IS NULL
+             GROUP BY shard
+            """
+        )
+        return {row["shard"]: Backlog(row["depth"], max(0.0, row["age_seconds"])) for row in rows}
+
+
+def _leases(rows: Sequence[Row]) -> Leases:
+    return {row["shard"]: row["fence"] for row in rows}

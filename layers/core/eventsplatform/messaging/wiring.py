@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aws_lambda_powertools.metrics import MetricUnit
+
+from eventsplatform.messaging.backlog import Backlog, BacklogReport
 from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.history import History
@@ -13,6 +16,7 @@ from eventsplatform.messaging.months import OutboxMonths
 from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.relay import Relay
 from eventsplatform.messaging.replies import Replies
+from eventsplatform.observability import emit_metric
 
 
 def _relay() -> Relay:
@@ -29,6 +33,17 @@ def _relay() -> Relay:
         )
 
     return Relay(PostgresRelayStore(database()), send)
+
+
+def _backlog_report() -> BacklogReport:
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.messaging.repository import PostgresRelayStore
+
+    def tell(shard: int, backlog: Backlog) -> None:
+        emit_metric("outbox_depth", backlog.depth, unit=MetricUnit.NoUnit, shard=str(shard))
+        emit_metric("outbox_age_seconds", backlog.age_seconds, unit=MetricUnit.NoUnit, shard=str(shard))
+
+    return BacklogReport(PostgresRelayStore(database()), tell)
 
 
 def _bridge_to_nats() -> BridgeToNats:
@@ -75,6 +90,7 @@ def _replies() -> Replies:
 
 FACTORIES: dict[type, Callable[[], Any]] = {
     Relay: _relay,
+    BacklogReport: _backlog_report,
     BridgeToNats: _bridge_to_nats,
     Records: _records,
     History: _history,
