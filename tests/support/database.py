@@ -44,6 +44,7 @@ from eventsplatform.operations.migrate import migrate
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
+from eventsplatform.signing_keys import KeySet
 from eventsplatform.transactions import require_no_locks
 from local.engines import Endpoints
 from tests.support.callers import caller
@@ -206,11 +207,17 @@ def _read_keys() -> dict[str, str]:
 
 @contextmanager
 def services(
-    url: str, *, clock: Clock = utc_now, passwords: Passwords = PASSWORDS, attempts: Attempts | None = None
+    url: str,
+    *,
+    clock: Clock = utc_now,
+    passwords: Passwords = PASSWORDS,
+    attempts: Attempts | None = None,
+    keys: Callable[[], KeySet] = _read_keys,
 ) -> Iterator[Services]:
     """The services as the functions build them, each on a connection of its own role.
 
-    Failed sign-ins are counted in memory, by `attempts` if given; mails stay in the mailbox.
+    Failed sign-ins are counted in memory, by `attempts` if given; mails stay in the mailbox. Access tokens are signed
+    with `keys`.
     """
     databases: list[Database] = []
     poked: list[set[int]] = []
@@ -225,8 +232,8 @@ def services(
     databases.append(messaging)
     catalog = Catalog(catalog_work, AnyUser(), places, clock)
     places.registrations = Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock)
-    issuer = AccessTokenIssuer(_read_keys, issuer=ISSUER, audience=AUDIENCE, clock=clock)
-    partner_tokens = PartnerTokenIssuer(_read_keys, issuer=ISSUER, audience=PARTNER_AUDIENCE, clock=clock)
+    issuer = AccessTokenIssuer(keys, issuer=ISSUER, audience=AUDIENCE, clock=clock)
+    partner_tokens = PartnerTokenIssuer(keys, issuer=ISSUER, audience=PARTNER_AUDIENCE, clock=clock)
     tokens, mailbox, revoked = SessionTokens(lambda: issuer, clock), Mailbox(), RecordedRevocations()
     accounts = work("identity", PostgresIdentity)
     counting = attempts or AttemptsInMemory(time.monotonic)

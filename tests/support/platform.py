@@ -374,14 +374,14 @@ def platform_environment(state: Path, port: int) -> dict[str, str]:
     return {**inherited, "EVENTS_PLATFORM_STATE": str(state), "PORT": str(port), "DEMO": "0", "COLUMNS": "200"}
 
 
-def launch(state: Path, *, port: int | None = None) -> RunningPlatform:
-    """Begin to start the platform. `RunningPlatform.close` it, whatever happens."""
+def launch(state: Path, *, port: int | None = None, root: Path = ROOT) -> RunningPlatform:
+    """Begin to start the platform of the sources at `root`. `RunningPlatform.close` it, whatever happens."""
     state.mkdir(parents=True, exist_ok=True)
     output = state / f"output-{next(_numbers)}.txt"
     with output.open("wb") as written:
         process = subprocess.Popen(
             [sys.executable, "-m", "local", "dev"],
-            cwd=ROOT,
+            cwd=root,
             env=platform_environment(state, port or free_port()),
             stdin=subprocess.DEVNULL,
             stdout=written,
@@ -392,9 +392,9 @@ def launch(state: Path, *, port: int | None = None) -> RunningPlatform:
 
 
 @contextmanager
-def platform_running(state: Path) -> Iterator[RunningPlatform]:
+def platform_running(state: Path, *, root: Path = ROOT) -> Iterator[RunningPlatform]:
     """A platform on this state, healthy on entry and, unless the test ended it, stopped with Ctrl-C on exit."""
-    running = launch(state)
+    running = launch(state, root=root)
     try:
         _wait_until_healthy(running)
         yield running
