@@ -84,6 +84,14 @@ def text_message(
     return message
 
 
+def attach(message: EmailMessage, filename: str, media_type: str, content: bytes) -> None:
+    """Raises ValueError for a file name or a media type that would be more than one header field."""
+    kind = _POLICY.header_factory("Content-Type", media_type)
+    message.add_attachment(
+        content, maintype=kind.maintype, subtype=kind.subtype, params=dict(kind.params), filename=filename
+    )
+
+
 def _as_received(content: bytes) -> ReceivedMail:
     message = cast(EmailMessage, message_from_bytes(content, policy=_POLICY))
     body = message.get_body(("plain",))

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from local.application import REGION
-from local.mailbox import Mailbox, text_message
+from local.mailbox import Mailbox, attach, text_message
 
 _MAXIMUM_RECIPIENTS = 50
 
@@ -26,7 +27,7 @@ class SesApi:
         self._mailbox = mailbox
 
     async def send_email(self, request: Request) -> JSONResponse:
-        """Keep one mail of plain text, which is all that the platform sends."""
+        """Keep one mail of plain text, perhaps with files, which is all that the platform sends."""
         message_id = f"{uuid.uuid4()}-000000"
         try:
             message = _message(await request.json())
@@ -49,13 +50,16 @@ def _message(parameters: dict[str, Any]) -> EmailMessage:
     for address in (*recipients, parameters["FromEmailAddress"]):
         if not address.isascii():
             raise ValueError("Local address contains control or whitespace, or characters that are not ASCII.")
-    return text_message(
+    message = text_message(
         sender=parameters["FromEmailAddress"],
         to=recipients,
         reply_to=parameters.get("ReplyToAddresses", ()),
         subject=content["Subject"]["Data"],
         text=content["Body"]["Text"]["Data"],
     )
+    for file in content.get("Attachments", ()):
+        attach(message, file["FileName"], file["ContentType"], base64.b64decode(file["RawContent"], validate=True))
+    return message
 
 
 def _refusal(message: str) -> JSONResponse:

@@ -103,7 +103,13 @@ class MailWorld:
         """A sender on connections of its own."""
         people = AskedPeople(PeopleDirectory(self.work("identity", PostgresPeople)), self.questions)
         return AttendeeMails(
-            self.work("registrations", store), self.registrations(), people, self.outgoing.deliver, WEB_URL, self.now
+            self.work("registrations", store),
+            self.registrations(),
+            people,
+            self.outgoing.deliver,
+            wiring.calendar_attachment,
+            WEB_URL,
+            self.now,
         )
 
     def registrations(self) -> Registrations:
@@ -135,7 +141,9 @@ class MailWorld:
 
     def messages(self) -> list[Message]:
         """What the outbox has told since it was last asked."""
-        columns = "id, aggregate_type, aggregate_id, version, type, partition_key, payload, traceparent, occurred_at"
+        columns = (
+            "id, shard, aggregate_type, aggregate_id, version, type, partition_key, payload, traceparent, occurred_at"
+        )
         found = rows(self.url, f"SELECT {columns} FROM messaging.outbox WHERE id > %s ORDER BY id", self._told)
         self._told = max([self._told, *(row["id"] for row in found)])
         return [PendingChange(**row).to_message() for row in found]

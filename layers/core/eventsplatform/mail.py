@@ -1,4 +1,4 @@
-"""A mail: plain text to one person. How it leaves is `adapters.mail`."""
+"""A mail: plain text to one person, perhaps with a file. How it leaves is `adapters.mail`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class MailRejectedError(Exception):
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """A file that comes with a mail. Its name and media type are ours: nothing of a user's stands in a header."""
+
+    filename: str
+    media_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Mail:
     """What is said to whom; no part of it stands in its `repr`, which may end up in a log.
 
@@ -28,6 +37,7 @@ class Mail:
     to: str = field(repr=False)
     subject: str = field(repr=False)
     text: str = field(repr=False)
+    attachment: Attachment | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.to) or len(self.to) > MAXIMUM_ADDRESS or _has_controls(self.to):

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from icalendar import Calendar
 
 from eventsplatform.catalog.model import EventPatch
 from eventsplatform.errors import DependencyUnavailableError
@@ -86,6 +87,28 @@ def test_who_gets_a_place_is_told_when_and_where_and_how_to_get_the_ticket(world
     assert "Where: Landwehrkanal" in mail.text
     assert f"{WEB_URL}/registrations/" in mail.text
     assert world.pokes == 1
+
+
+def test_the_event_comes_along_for_calendars_which_follow_what_becomes_of_it(
+    world: MailWorld, ada: Person, grace: Person
+) -> None:
+    event_id = full_event(world, ada, grace)
+    world.tell()
+    change(world, event_id, location={"name": "New hall"})
+    world.ahead += SETTLING
+    world.sweep()
+    call_off(world, event_id)
+    world.tell()
+
+    files = [mail.attachment for mail in ada.mails]
+    calendars = [Calendar.from_ical(file.content) for file in files if file]
+    entries = [calendar.walk("VEVENT")[0] for calendar in calendars]
+    assert ada.subjects == ["You have a place", "Changed", "Cancelled"]
+    assert [calendar["METHOD"] for calendar in calendars] == ["PUBLISH", "PUBLISH", "CANCEL"]
+    assert len({str(entry["UID"]) for entry in entries}) == 1
+    assert [entry["LOCATION"] for entry in entries] == ["Berlin", "New hall", "New hall"]
+    assert sorted(int(entry["SEQUENCE"]) for entry in entries) == [int(entry["SEQUENCE"]) for entry in entries]
+    assert grace.mails[0].attachment is None
 
 
 def test_who_waits_is_told_how_many_are_ahead(world: MailWorld, ada: Person, grace: Person, alan: Person) -> None:

@@ -19,7 +19,7 @@ from eventsplatform.adapters import aws
 from eventsplatform.adapters.mail import Mailer
 from eventsplatform.config import MailSettings
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.mail import Mail, MailRejectedError
+from eventsplatform.mail import Attachment, Mail, MailRejectedError
 from local.application import Application
 from local.mailbox import Mailbox, text_message
 from tests.integration.triggers.platform import Platform, platform
@@ -70,6 +70,21 @@ def test_a_mail_arrives_as_it_was_sent(running: Platform, mailer: Mailer) -> Non
     assert mail.subject == "Bestätige deine Adresse – ようこそ"
     assert mail.text == text
     assert mail.links == (link,)
+
+
+def test_a_file_arrives_with_its_mail_and_as_it_was(running: Platform, mailer: Mailer) -> None:
+    calendar = "BEGIN:VCALENDAR\r\nSUMMARY:Grüße 🎷\r\nEND:VCALENDAR\r\n".encode()
+    file = Attachment("event-42.ics", "text/calendar; charset=utf-8; method=PUBLISH", calendar)
+
+    mailer.send(Mail("filed@example.org", "You have a place", "See the file.", file))
+
+    (mail,) = mailbox(running).mails("filed@example.org")
+    assert mail.text == "See the file.\n"
+    newest = sorted((running.state / "mail").iterdir())[-1]
+    (attached,) = message_from_bytes(newest.read_bytes(), policy=policy.default).iter_attachments()
+    assert (attached.get_filename(), attached.get_content_type()) == ("event-42.ics", "text/calendar")
+    assert attached["content-type"].params["method"] == "PUBLISH"
+    assert attached.get_payload(decode=True) == calendar
 
 
 def test_a_file_is_a_message_that_mail_programs_read_and_nobody_else(running: Platform, mailer: Mailer) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from email.utils import formataddr, parseaddr
 from functools import cache
+from typing import Any
 
 from eventsplatform.adapters.aws import client
 from eventsplatform.config import MailSettings
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.mail import Mail, MailRejectedError
+from eventsplatform.mail import Attachment, Mail, MailRejectedError
 from eventsplatform.observability import emit_metric, logger
 
 # A request may wait for it: two attempts are over after six seconds. SES has been seen to take a second.
@@ -37,10 +38,12 @@ class Mailer:
         ses = client("sesv2", read_timeout=READ_TIMEOUT_SECONDS, attempts=ATTEMPTS)
         from botocore.exceptions import BotoCoreError, ClientError
 
-        content = {
+        content: dict[str, Any] = {
             "Subject": {"Data": mail.subject, "Charset": "UTF-8"},
             "Body": {"Text": {"Data": mail.text, "Charset": "UTF-8"}},
         }
+        if mail.attachment is not None:
+            content["Attachments"] = [_attached(mail.attachment)]
         try:
             ses.send_email(
                 FromEmailAddress=self._sender,
@@ -60,6 +63,16 @@ class Mailer:
             _report("unavailable", type(error).__name__)
             raise DependencyUnavailableError("mail service") from error
         emit_metric("mails_total", 1, status="sent")
+
+
+def _attached(file: Attachment) -> dict[str, Any]:
+    return {
+        "FileName": file.filename,
+        "ContentType": file.media_type,
+        "ContentDisposition": "ATTACHMENT",
+        "ContentTransferEncoding": "BASE64",
+        "RawContent": file.content,
+    }
 
 
 def _ascii_address(address: str) -> str:

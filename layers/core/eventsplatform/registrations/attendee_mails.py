@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Protocol
 
 from eventsplatform.clock import Clock
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.mail import Mail, MailRejectedError
+from eventsplatform.mail import Attachment, Mail, MailRejectedError
 from eventsplatform.messaging.model import Work
 from eventsplatform.registrations import mail_texts
 from eventsplatform.registrations.mail_model import (
     NEWS_LIFETIME,
+    WITH_CALENDAR,
     ClaimedMail,
     News,
     Outcome,
@@ -65,6 +67,7 @@ class AttendeeMails:
         events: EventDirectory,
         people: People,
         deliver: Callable[[Mail], None],
+        calendar_of: Callable[[EventFacts], Attachment],
         web_url: str,
         clock: Clock,
     ) -> None:
@@ -72,6 +75,7 @@ class AttendeeMails:
         self._events = events
         self._people = people
         self._deliver = deliver
+        self._calendar_of = calendar_of
         self._web_url = web_url
         self._clock = clock
 
@@ -101,8 +105,9 @@ class AttendeeMails:
         try:
             events = self._events.facts_of(sorted({mail.registration.event_id for mail in waiting}))
             people = self._people.recipients(sorted({mail.registration.user_id for mail in waiting}))
+            letters = _Letters(events, people, self._calendar_of, self._web_url)
             while waiting and there_is_time():
-                outcomes[self._settle(waiting[0], events, people)] += 1
+                outcomes[self._settle(waiting[0], letters)] += 1
                 waiting.popleft()
         except DependencyUnavailableError:
             now = self._clock()
@@ -119,28 +124,28 @@ class AttendeeMails:
             with self._work.statement() as store:
                 store.put_back(listed)
 
-    def _settle(self, mail: ClaimedMail, events: Mapping[int, EventFacts], people: Mapping[int, Recipient]) -> Outcome:
-        outcome = self._send_if_true(mail, events[mail.registration.event_id], people)
+    def _settle(self, mail: ClaimedMail, letters: _Letters) -> Outcome:
+        outcome = self._send_if_true(mail, letters)
         with self._work.statement() as store:
             store.close(mail, outcome, self._clock())
         return outcome
 
-    def _send_if_true(self, mail: ClaimedMail, event: EventFacts, people: Mapping[int, Recipient]) -> Outcome:
+    def _send_if_true(self, mail: ClaimedMail, letters: _Letters) -> Outcome:
         now = self._clock()
         if mail.happened_at < now - NEWS_LIFETIME:
             return "given_up"
+        event = letters.events[mail.registration.event_id]
         if tells_of_cancellation(mail, event):
             self._queue_cancellation(mail)
         if not is_true(mail, event, now):
             return "outdated"
-        person = people.get(mail.registration.user_id)
+        person = letters.people.get(mail.registration.user_id)
         if person is None:
             return "unreachable"
         if mail.kind == "reminder" and not person.reminders:
             return "unwanted"
-        letter = mail_texts.write(mail, event, person, self._web_url)
         try:
-            self._deliver(_addressed(letter, person))
+            self._deliver(letters.write(mail, event, person))
         except MailRejectedError:
             return "rejected"
         return "sent"
@@ -159,9 +164,27 @@ class AttendeeMails:
             store.queue([news], mail.happened_at)
 
 
-def _addressed(letter: mail_texts.Letter, person: Recipient) -> Mail:
-    """Raises MailRejectedError for an address that is none to us."""
-    try:
-        return Mail(person.email, letter.subject, letter.text)
-    except ValueError as error:
-        raise MailRejectedError("address") from error
+class _Letters:
+    """The mails of one batch, and what they are written from."""
+
+    def __init__(
+        self,
+        events: Mapping[int, EventFacts],
+        people: Mapping[int, Recipient],
+        calendar_of: Callable[[EventFacts], Attachment],
+        web_url: str,
+    ) -> None:
+        self.events = events
+        self.people = people
+        self._web_url = web_url
+        # For all attendees of an event it is the same, and takes as long as the rest of a mail.
+        self._calendar_of = cache(lambda event_id: calendar_of(events[event_id]))
+
+    def write(self, mail: ClaimedMail, event: EventFacts, person: Recipient) -> Mail:
+        """Raises MailRejectedError for an address that is none to us."""
+        letter = mail_texts.write(mail, event, person, self._web_url)
+        attachment = self._calendar_of(event.id) if mail.kind in WITH_CALENDAR else None
+        try:
+            return Mail(person.email, letter.subject, letter.text, attachment)
+        except ValueError as error:
+            raise MailRejectedError("address") from error

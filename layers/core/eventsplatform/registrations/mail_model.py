@@ -21,6 +21,10 @@ MailKind = Literal[
     "reminder",
 ]
 
+# Those that come with the event as a calendar file: it puts the event into the calendar of who has a place, moves it
+# there, or takes it away.
+WITH_CALENDAR: frozenset[MailKind] = frozenset({"confirmation", "event_changed", "event_cancelled"})
+
 # What became of a mail: `outdated` is no longer true, `unreachable` has nobody to go to, `unwanted` was turned off,
 # `rejected` by the mail service, `given_up` could not be sent for too long.
 Outcome = Literal["sent", "outdated", "unreachable", "unwanted", "rejected", "given_up"]

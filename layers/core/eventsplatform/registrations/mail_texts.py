@@ -66,6 +66,7 @@ def _confirmation(occasion: _Occasion) -> list[str]:
         f"you have a place at {occasion.title}.",
         occasion.when_and_where(),
         f"Your ticket:\n\n{occasion.ticket_page}",
+        "The attached file puts the event into your calendar.",
         f"If you can't come, please cancel, so that someone else can:\n\n{occasion.event_page}",
     ]
 
@@ -109,7 +110,8 @@ def _event_changed(occasion: _Occasion) -> list[str]:
     return [
         f"the time or the place of {occasion.title} has changed. Now it is:",
         occasion.when_and_where(),
-        f"You need not do anything if that suits you. If it does not, please cancel:\n\n{occasion.event_page}",
+        "The attached file moves it in your calendar.",
+        f"You need not do anything else if that suits you. If it does not, please cancel:\n\n{occasion.event_page}",
     ]
 
 
@@ -119,7 +121,7 @@ def _event_cancelled(occasion: _Occasion) -> list[str]:
         f"{occasion.title} will not take place: it was cancelled. It would have been:",
         occasion.when_and_where(),
         *([f"The organiser's reason:\n\n{_quoted(reason)}"] if reason else []),
-        "You need not do anything.",
+        "The attached file takes it out of your calendar. There is nothing else that you need to do.",
     ]
 
 

@@ -12,6 +12,7 @@ from eventsplatform.adapters.postgres import database
 from eventsplatform.clock import utc_now
 from eventsplatform.config import WebClientSettings, read_setting
 from eventsplatform.errors import NotFoundError
+from eventsplatform.mail import Attachment
 from eventsplatform.messaging.outbox import unit_of_work
 from eventsplatform.observability import logger
 from eventsplatform.registrations.attendee_mails import AttendeeMails
@@ -77,6 +78,13 @@ class SenderPoke:
             logger.warning("the mail sender could not be poked; it will find the mails", exc_info=True)
 
 
+def calendar_attachment(event: EventFacts) -> Attachment:
+    from eventsplatform.calendars import calendar_file
+
+    file = calendar_file(event)
+    return Attachment(f"event-{event.id}.ics", file.media_type, file.content)
+
+
 def _registrations() -> Registrations:
     work = unit_of_work(database(), PostgresRegistrations)
     return Registrations(work, CatalogFunctions(FunctionClient()), utc_now, _offer_lifetime())
@@ -105,7 +113,7 @@ def _attendee_mails() -> AttendeeMails:
 
     work = unit_of_work(database(), PostgresMails)
     people, web_url = PeopleFunctions(FunctionClient()), WebClientSettings.from_environment().url
-    return AttendeeMails(work, _registrations(), people, mailer().send, web_url, utc_now)
+    return AttendeeMails(work, _registrations(), people, mailer().send, calendar_attachment, web_url, utc_now)
 
 
 def _offer_lifetime() -> timedelta:
