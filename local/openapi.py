@@ -115,7 +115,7 @@ def build_openapi(application: Application) -> dict[str, Any]:
 
 
 def _refusals(module: ModuleType, route: APIRoute) -> dict[str, str]:
-    """The errors that an endpoint may answer with, by status, and when. Its own `responses` come on top."""
+    """The errors that an endpoint may answer with, by status, and when; those of its own `responses`, too."""
     function: HttpFunction = module.function
     writes = bool(WRITES & (route.methods or set()))
     headers = {field.alias.lower() for field in route.dependant.header_params}
@@ -124,7 +124,7 @@ def _refusals(module: ModuleType, route: APIRoute) -> dict[str, str]:
         "401": function.limit is not None,
         "403": function.access.permission is not None or function.access.verified,
         "404": bool(route.dependant.path_params),
-        "406": bool(function.costly_forms),
+        "406": bool(function.forms),
         "409": writes,
         "412": "if-match" in headers,
         "413": writes,
@@ -133,7 +133,11 @@ def _refusals(module: ModuleType, route: APIRoute) -> dict[str, str]:
         "429": True,
         "5XX": True,
     }
-    return {status: REFUSALS[status] for status, is_possible in possible.items() if is_possible}
+    own = {str(status): answer for status, answer in route.responses.items() if int(status) >= 400}
+    return {
+        **{status: REFUSALS[status] for status, is_possible in possible.items() if is_possible},
+        **{status: answer["description"] for status, answer in own.items() if "content" not in answer},
+    }
 
 
 def _document_problems(document: dict[str, Any], refusals: dict[tuple[str, str], dict[str, str]]) -> None:

@@ -37,8 +37,10 @@ _SAME = ("pattern", "format", "multipleOf", "uniqueItems")
 def build() -> dict[str, Schema]:
     """The schema of every message of the services, by its file's name."""
     built: dict[str, Schema] = {}
-    for path in sorted(Path(eventsplatform.__file__).parent.glob("*/messages.py")):
-        for message_type, schema in import_module(f"eventsplatform.{path.parent.name}.messages").schemas().items():
+    core = Path(eventsplatform.__file__).parent
+    for path in sorted(core.rglob("messages.py")):
+        module = ".".join(("eventsplatform", *path.relative_to(core).parent.parts, "messages"))
+        for message_type, schema in import_module(module).schemas().items():
             named = {"$schema": DIALECT, "$id": DATA_SCHEMA.format(type=message_type, version=VERSION), **schema}
             built[f"{message_type}.v{VERSION}.json"] = named
     return built

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import sql
 
@@ -88,6 +89,21 @@ def registrations(source: Source, scope: Scope) -> Iterator[Row]:
             "version": each["version"],
         }
         yield Row((each["id"],), fields)
+
+
+def check_ins(source: Source, scope: Scope) -> Iterator[Row]:
+    """Who has come, when and seen by whom."""
+    for each in source.rows(_of(_LATEST, "registration"), scope):
+        if each["payload"]["status"] == "checked_in":
+            told = each["payload"]["check_in"]
+            fields = {
+                "event_id": told["event_id"],
+                "user_id": told["user_id"],
+                "scan_id": UUID(told["scan_id"]),
+                "checked_in_at": _moment(told["checked_in_at"]),
+                "checked_in_by": told["checked_in_by"],
+            }
+            yield Row((each["id"],), fields)
 
 
 def events(source: Source, scope: Scope) -> Iterator[Row]:

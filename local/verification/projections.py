@@ -103,6 +103,18 @@ ARE_OFFERED = Query(
     "registration_id",
 )
 
+# Who has come -------------------------------------------------------------------------------------------------------
+
+CHECK_INS = Query(
+    """
+    SELECT registration_id, event_id, user_id, scan_id, checked_in_at, checked_in_by
+      FROM registrations.check_ins
+     WHERE {event} AND undone_at IS NULL
+     ORDER BY registration_id
+    """,
+    "registration_id",
+)
+
 # Counters, each beside a recount -----------------------------------------------------------------------------------
 
 RECOUNTED_PLACES = Query(
@@ -143,6 +155,25 @@ LINES = Query(
      WHERE {event}
      GROUP BY event_id
     HAVING sum(waiting) <> 0
+     ORDER BY event_id
+    """,
+    "event_id",
+)
+RECOUNTED_DOORS = Query(
+    """
+    SELECT event_id, count(*) AS checked_in
+      FROM registrations.event_registrations
+     WHERE {event} AND status = 'checked_in'
+     GROUP BY event_id
+     ORDER BY event_id
+    """,
+    "event_id",
+)
+DOORS = Query(
+    """
+    SELECT event_id, checked_in
+      FROM registrations.doors
+     WHERE {event} AND checked_in <> 0
      ORDER BY event_id
     """,
     "event_id",

@@ -77,6 +77,8 @@ CHECKS = (
         REGISTRATION,
         _compared(projections.SHOULD_BE_OFFERED, projections.ARE_OFFERED),
     ),
+    Check("registrations.check_ins", REGISTRATION, _compared(event_store.check_ins, projections.CHECK_INS)),
+    Check("registrations.doors", EVENT, _compared(projections.RECOUNTED_DOORS, projections.DOORS)),
     Check("registrations.places", PART, _compared(projections.RECOUNTED_PLACES, projections.PLACES)),
     Check("registrations.places", EVENT, _compared(projections.RECOUNTED_LINES, projections.LINES)),
     Check("registrations.places", EVENT, _compared(projections.PLACES_TO_OPEN, projections.OPEN_PLACES), told=True),

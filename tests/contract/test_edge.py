@@ -95,7 +95,9 @@ def test_a_form_that_is_costly_has_a_limit_of_its_own(rest_api: RestApi) -> None
     found = {
         (f"{route.method} {route.path}", form): limit.name
         for route in rest_api.routes
-        for form, limit in load_function(functions[route.function]).function.costly_forms.items()
+        for function in [load_function(functions[route.function]).function]
+        for form, limit in function.forms.items()
+        if limit is not function.limit
     }
 
     assert found == LIMITS_OF_FORMS

@@ -189,6 +189,7 @@ def values(platform: RunningPlatform) -> dict[str, str]:
         "leaver_session_id": leaver.claims["sid"],
         "event_id": str(platform.create_event(ada)["id"]),
         "rotation_token": begin_rotation(platform.endpoints["aws"], "JwtKeys"),
+        "ticket_rotation_token": begin_rotation(platform.endpoints["aws"], "TicketKeys"),
         "starts_at": rfc3339(starts_at),
         "ends_at": rfc3339(starts_at + timedelta(hours=3)),
     }
@@ -204,6 +205,8 @@ class Fresh:
     def __getitem__(self, name: str) -> str:
         if name.startswith("fresh_"):
             return self._of_someone_new[name]
+        if name.startswith(("door_", "entered_")):
+            return self._at_the_door[name]
         if name in self._values:
             return self._values[name]
         return getattr(self, f"_{name}")()
@@ -218,6 +221,19 @@ class Fresh:
             "fresh_token_id": grace.claims["jti"],
             "fresh_refresh_token": grace.refresh_token,
         }
+
+    @cached_property
+    def _at_the_door(self) -> dict[str, str]:
+        """An event of Ada's that she has a ticket for, and one that she has come to."""
+        ada, values = self._ada(), {}
+        for name in ("door", "entered"):
+            event_id = self._platform.create_event(ada)["id"]
+            registration_id = self._platform.register(ada, event_id)["id"]
+            values |= {f"{name}_event_id": str(event_id), f"{name}_registration_id": str(registration_id)}
+        path = f"/v1/registrations/{values['door_registration_id']}/ticket"
+        values["door_token"] = self._platform.http.get(path, headers=ada.headers).json()["token"]
+        self._platform.post(f"/v1/events/{event_id}/check-ins", 200, account=ada, registration_id=registration_id)
+        return values
 
     def _draft_id(self) -> str:
         return str(self._platform.create_event(self._ada(), published=False)["id"])

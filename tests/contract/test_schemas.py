@@ -17,6 +17,7 @@ from eventsplatform.messaging import schemas
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import TOPICS
 from eventsplatform.registrations import messages as registrations
+from eventsplatform.registrations.admission import messages as admission
 from local.schemas import RELEASED, build, incompatibilities, read
 from tests.support.application import ROOT
 from tests.support.lambda_events import event_data, message
@@ -38,7 +39,8 @@ def test_the_last_release_goes_on() -> None:
 
 def test_every_type_that_services_name_has_a_schema() -> None:
     named = {f"events.{what}" for what in get_args(catalog.Happening)}
-    named |= {f"registrations.{what}" for what in get_args(registrations.Happening)}
+    for module in (registrations, admission):
+        named |= {f"registrations.{what}" for what in get_args(module.Happening)}
 
     assert named <= schemas.types()
     assert {name.partition(".")[0] for name in schemas.types()} <= {*TOPICS, "inbound", "commands"}

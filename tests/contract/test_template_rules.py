@@ -61,7 +61,10 @@ WITH_ANOTHER_SERVICES_ROLE = {
     "MigrateDatabaseFunction": "operations owns no schema; migrations run as the administrator",
 }
 ON_EVERY_RESOURCE: dict[str, str] = {}
-TOLD_BY_THE_EVENT = {"RotateSigningKeysFunction": "Secrets Manager names the secret in each step of a rotation"}
+TOLD_BY_THE_EVENT = {
+    "RotateSigningKeysFunction": "Secrets Manager names the secret in each step of a rotation",
+    "RotateTicketKeysFunction": "Secrets Manager names the secret in each step of a rotation",
+}
 MANAGED_POLICIES = {
     "AWSLambdaBasicExecutionRole": "SAM gives it to every function: its own log lines",
     "AWSLambdaVPCAccessExecutionRole": "SAM gives it to functions in a VPC: no interface can be named before it exists",

@@ -90,6 +90,12 @@ class World:
         assert answer.status_code == 201, answer.text
         return int(answer.json()["id"])
 
+    def attended(self) -> dict[str, Any]:
+        """The owner's registration for an event of their own."""
+        owner = self.account("owner")
+        assert owner is not None
+        return self.platform.register(owner, self.event())
+
     def session_of(self, account: Account) -> str:
         sessions = self.platform.http.get("/v1/auth/sessions", headers=account.headers).json()["items"]
         return str(next(session["id"] for session in sessions if session["current"]))
@@ -378,6 +384,36 @@ def _(world: World, _caller: str) -> Request:
 @request_for("GET /v1/users/me/registrations")
 def _(_world: World, _caller: str) -> Request:
     return Request()
+
+
+@request_for("GET /v1/registrations/{registration_id}/ticket")
+@request_for("POST /v1/registrations/{registration_id}/ticket")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"registration_id": world.attended()["id"]})
+
+
+@request_for("GET /v1/events/{event_id}/check-ins")
+@request_for("GET /v1/events/{event_id}/check-ins/bundle")
+def _(world: World, _caller: str) -> Request:
+    return Request(path={"event_id": world.event()})
+
+
+@request_for("POST /v1/events/{event_id}/check-ins")
+def _(world: World, _caller: str) -> Request:
+    """With a ticket that is good."""
+    owner, registration = world.account("owner"), world.attended()
+    assert owner is not None
+    ticket = world.platform.http.get(f"/v1/registrations/{registration['id']}/ticket", headers=owner.headers).json()
+    return Request(path={"event_id": registration["event_id"]}, body={"token": ticket["token"]})
+
+
+@request_for("DELETE /v1/events/{event_id}/check-ins/{registration_id}")
+def _(world: World, _caller: str) -> Request:
+    owner, registration = world.account("owner"), world.attended()
+    path = {"event_id": registration["event_id"], "registration_id": registration["id"]}
+    check_ins = f"/v1/events/{path['event_id']}/check-ins"
+    world.platform.post(check_ins, 200, account=owner, registration_id=path["registration_id"])
+    return Request(path=path)
 
 
 def _used_up(world: World, caller: str) -> Mapping[str, str]:

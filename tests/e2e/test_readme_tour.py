@@ -35,6 +35,8 @@ def test_the_tour_in_the_readme_works_as_printed(platform) -> None:
         '"type":"joined"',
         '"status":"active"',
         '"event":"registrations.created","data":{',
+        '"checked_in_by":',
+        '"outcome": "already_checked_in"',
         "events.published.",
         '"status":"healthy"',
         "http_requests_total{",

@@ -41,6 +41,9 @@ from eventsplatform.messaging.history import History, HistoryQuestion, RecordedC
 from eventsplatform.messaging.history_repository import PostgresHistory
 from eventsplatform.messaging.outbox import UnitOfWork
 from eventsplatform.operations.migrate import migrate
+from eventsplatform.registrations.admission.check_ins import CheckIns
+from eventsplatform.registrations.admission.repository import PostgresAdmission
+from eventsplatform.registrations.admission.tickets import Tickets
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
@@ -52,6 +55,7 @@ from tests.support.callers import caller
 Store = TypeVar("Store")
 
 KEYS = {"active": "k1", "k1": "a key of the tests that is long enough for HS256"}
+TICKET_KEYS = {"active": "k1", "k1": "a text of the tests that a key for tickets is derived from"}
 ISSUER, AUDIENCE, PARTNER_AUDIENCE = "events-platform", "events-platform-api", "events-platform-inbound"
 SHARDS = 4
 WEB_URL = "https://events.example.org/app"
@@ -113,6 +117,8 @@ class Services:
     series: EventSeries
     history: EventHistory
     registrations: Registrations
+    tickets: Tickets
+    check_ins: CheckIns
     poked: list[set[int]]
     mailbox: Mailbox
     revoked: RecordedRevocations
@@ -205,6 +211,11 @@ def _read_keys() -> dict[str, str]:
     return KEYS
 
 
+def read_ticket_keys() -> dict[str, str]:
+    require_no_locks("the secret store")
+    return TICKET_KEYS
+
+
 @contextmanager
 def services(
     url: str,
@@ -231,7 +242,10 @@ def services(
     messaging = Database(DatabaseSettings(url, "messaging", False))
     databases.append(messaging)
     catalog = Catalog(catalog_work, AnyUser(), places, clock)
-    places.registrations = Registrations(work("registrations", PostgresRegistrations), CatalogDirectory(catalog), clock)
+    directory = CatalogDirectory(catalog)
+    registrations = Registrations(work("registrations", PostgresRegistrations), directory, clock)
+    places.registrations = registrations
+    admission = work("registrations", PostgresAdmission)
     issuer = AccessTokenIssuer(keys, issuer=ISSUER, audience=AUDIENCE, clock=clock)
     partner_tokens = PartnerTokenIssuer(keys, issuer=ISSUER, audience=PARTNER_AUDIENCE, clock=clock)
     tokens, mailbox, revoked = SessionTokens(lambda: issuer, clock), Mailbox(), RecordedRevocations()
@@ -252,7 +266,9 @@ def services(
             teams=Teams(catalog_work, AnyUser()),
             series=EventSeries(catalog_work, clock),
             history=EventHistory(catalog_work, RecordedEvents(messaging)),
-            registrations=places.registrations,
+            registrations=registrations,
+            tickets=Tickets(admission, read_ticket_keys, read_ticket_keys, registrations.facts_of, clock),
+            check_ins=CheckIns(admission, lambda id_: registrations.learn_events([directory.describe(id_)]), clock),
             poked=poked,
             mailbox=mailbox,
             revoked=revoked,

@@ -77,6 +77,33 @@ RULES = {
            AND version <> (SELECT count(*) FROM messaging.outbox
                             WHERE aggregate_type = 'registration' AND aggregate_id = registration.id)
     """,
+    "who has come is not who is checked in": """
+        SELECT FROM (SELECT * FROM registrations.event_registrations
+                      WHERE event_id = %(event)s AND status = 'checked_in') AS registration
+          FULL JOIN (SELECT * FROM registrations.check_ins WHERE event_id = %(event)s AND undone_at IS NULL) AS check_in
+               ON check_in.registration_id = registration.id AND check_in.user_id = registration.user_id
+         WHERE registration.id IS NULL OR check_in.id IS NULL
+    """,
+    "the door does not count who has come": """
+        SELECT WHERE (SELECT coalesce(max(checked_in), 0) FROM registrations.doors WHERE event_id = %(event)s)
+                  <> (SELECT count(*) FROM registrations.event_registrations
+                       WHERE event_id = %(event)s AND status = 'checked_in')
+    """,
+    "the door has told two things under one number, or one under a number to come": """
+        SELECT FROM (SELECT number FROM registrations.check_ins WHERE event_id = %(event)s
+                     UNION ALL
+                     SELECT number FROM registrations.revoked_tickets WHERE event_id = %(event)s) AS told
+        HAVING count(*) <> count(DISTINCT number)
+            OR max(number) > (SELECT max(number) FROM registrations.doors WHERE event_id = %(event)s)
+    """,
+    "a ticket that was given out is good though its registration is cancelled": """
+        SELECT FROM registrations.event_registrations AS registration
+         WHERE event_id = %(event)s AND status = 'cancelled'
+           AND EXISTS (SELECT FROM messaging.outbox
+                        WHERE aggregate_type = 'registration' AND aggregate_id = registration.id
+                          AND type = 'registrations.created')
+           AND NOT EXISTS (SELECT FROM registrations.revoked_tickets WHERE registration_id = registration.id)
+    """,
 }
 
 

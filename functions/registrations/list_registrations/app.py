@@ -12,7 +12,7 @@ from eventsplatform.registrations.exports import RegistrationExports
 from eventsplatform.registrations.model import PageQuery, Registration
 from eventsplatform.registrations.service import Registrations
 
-function = HttpFunction(access=verified("events:read"), limit=READ, costly_forms=dict.fromkeys(CSV, EXPORT))
+function = HttpFunction(access=verified("events:read"), limit=READ, forms=dict.fromkeys(CSV, EXPORT))
 
 
 @function.get(

@@ -166,6 +166,18 @@ class TokenSettings:
 
 
 @dataclass(frozen=True)
+class TicketSettings:
+    """The secret of the keys that sign tickets."""
+
+    keys_secret: str
+
+    @classmethod
+    @cache
+    def from_environment(cls) -> TicketSettings:
+        return cls(keys_secret=read_setting("TICKET_KEYS_SECRET", str))
+
+
+@dataclass(frozen=True)
 class OutboxSettings:
     shards: int
 

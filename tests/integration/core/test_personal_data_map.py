@@ -21,6 +21,7 @@ from eventsplatform.operations.migrate import SERVICES
 from eventsplatform.registrations.model import EventFacts
 from tests.support.callers import caller
 from tests.support.database import Services, administrator, event_in, services
+from tests.support.doors import by_list
 from tests.support.people import CLIENT, PASSWORD, People, add_user, new_email, people, rows
 
 EXPORTED = "exported"
@@ -164,6 +165,15 @@ MAP = {
         export="copies of answers that were given already, for eight days",
         erasure="numbers alone, which lead to nobody",
     ),
+    "registrations.check_ins": Held(
+        personal=columns("user_id checked_in_by undone_by"),
+        besides=columns("id registration_id event_id scan_id checked_in_at recorded_at undone_at number"),
+        export=EXPORTED,
+        erasure="attendance stays; the numbers lead to nobody",
+    ),
+    "registrations.revoked_tickets": Held(besides=columns("registration_id event_id serial number revoked_at")),
+    "registrations.doors": Held(besides=columns("event_id checked_in number")),
+    "registrations.ticket_keys": Held(besides=columns("kid x added_at")),
     "registrations.idempotency_keys": Held(
         personal=columns("outcome"),
         besides=columns("id fingerprint created_at"),
@@ -400,7 +410,8 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
     others.registrations.learn_events(
         [EventFacts.of_event(event.model_dump(mode="json")) for event in (others.catalog.describe(published), draft)]
     )
-    others.registrations.register(published, caller(user_id))
+    registration = others.registrations.register(published, caller(user_id))
+    others.check_ins.check_in(published, by_list(registration.id), caller(user_id))
     helped = others.published_event(SOMEBODY_ELSE)
     with administrator(migrated_database) as connection:
         for table in ("idempotency_keys", "inbox"):

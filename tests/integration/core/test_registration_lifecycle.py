@@ -16,6 +16,7 @@ from eventsplatform.registrations.model import EventFacts, PageQuery
 from eventsplatform.registrations.repository import PostgresRegistrations
 from tests.support.callers import caller
 from tests.support.database import services
+from tests.support.doors import by_list
 from tests.support.recount import violations
 
 ORGANIZER = 21
@@ -28,12 +29,13 @@ class Rules:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.active: set[int] = set()
+        self.present: set[int] = set()
         self.offers: dict[int, datetime] = {}
         self.line: list[int] = []
 
     @property
     def taken(self) -> int:
-        return len(self.active) + len(self.offers)
+        return len(self.active) + len(self.present) + len(self.offers)
 
     def settle(self, now: datetime) -> None:
         self.offers = {person: end for person, end in self.offers.items() if end > now}
@@ -55,11 +57,12 @@ class Rules:
             self.line.remove(person)
 
     def knows(self, person: int) -> bool:
-        return person in self.active or person in self.offers or person in self.line
+        return person in self.active | self.present or person in self.offers or person in self.line
 
     def statuses(self) -> dict[int, str]:
         return {
             **dict.fromkeys(self.active, "active"),
+            **dict.fromkeys(self.present, "checked_in"),
             **dict.fromkeys(self.offers, "offered"),
             **{person: f"waiting {position}" for position, person in enumerate(self.line, 1)},
         }
@@ -98,6 +101,10 @@ class Lifecycle(RuleBasedStateMachine):
     def cancel(self, person: int) -> None:
         if not self.rules.knows(person):
             with pytest.raises(NotFoundError):
+                self.registrations.cancel(self.event_id, caller(person))
+            return
+        if person in self.rules.present:
+            with pytest.raises(ConflictError):
                 self.registrations.cancel(self.event_id, caller(person))
             return
         self.rules.leave(person)
@@ -156,24 +163,57 @@ class Lifecycle(RuleBasedStateMachine):
         assert [each for each in found if not (unswept and each == "places are free while people wait")] == []
 
 
+class LifecycleWithDoor(Lifecycle):
+    """People come, too, and what was a mistake of it is undone."""
+
+    @rule(person=PEOPLE)
+    @precondition(lambda self: self.rules.active or self.rules.present)
+    def check_in(self, person: int) -> None:
+        registration_id = self._registration_of(person)
+        if person not in self.rules.active:
+            with pytest.raises((ConflictError, NotFoundError)):
+                self.running.check_ins.check_in(self.event_id, by_list(registration_id), caller(ORGANIZER))
+            return
+        self.rules.active.remove(person)
+        self.rules.present.add(person)
+        self.running.check_ins.check_in(self.event_id, by_list(registration_id), caller(ORGANIZER))
+
+    @rule(person=PEOPLE)
+    @precondition(lambda self: self.rules.present)
+    def undo_check_in(self, person: int) -> None:
+        registration_id = self._registration_of(person)
+        if person not in self.rules.present:
+            with pytest.raises(NotFoundError):
+                self.running.check_ins.undo(self.event_id, registration_id, caller(ORGANIZER))
+            return
+        self.rules.present.remove(person)
+        self.rules.active.add(person)
+        self.running.check_ins.undo(self.event_id, registration_id, caller(ORGANIZER))
+
+    def _registration_of(self, person: int) -> int:
+        """The person's last one; a number that nobody has without any."""
+        items = self.registrations.of_user(PageQuery(limit=100), caller(person)).items
+        return next((each.id for each in items if each.event_id == self.event_id), 2**62)
+
+
 BOUNDED = settings(
     max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 
 
-@pytest.fixture
-def machine(migrated_database: str) -> type[Lifecycle]:
-    return type("LifecycleOnDatabase", (Lifecycle,), {"url": migrated_database})
+def on_database(machine: type[Lifecycle], url: str) -> type[Lifecycle]:
+    return type(f"{machine.__name__}OnDatabase", (machine,), {"url": url})
 
 
-def test_any_sequence_of_acts_follows_the_rules(machine: type[Lifecycle]) -> None:
-    run_state_machine_as_test(machine, settings=BOUNDED)
+def test_any_sequence_of_acts_follows_the_rules(migrated_database: str) -> None:
+    run_state_machine_as_test(on_database(LifecycleWithDoor, migrated_database), settings=BOUNDED)
 
 
-def test_a_store_that_makes_no_offers_would_be_seen(machine: type[Lifecycle], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_makes_no_offers_would_be_seen(migrated_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: a store that offers what is freed to nobody."""
     monkeypatch.setattr(PostgresRegistrations, "offer", lambda *_: [])
 
+    machine = on_database(Lifecycle, migrated_database)
     with pytest.raises(AssertionError):
         # As many examples as it takes: it ends with the first one that frees a place which someone waits for.
         run_state_machine_as_test(machine, settings=settings(BOUNDED, max_examples=200, phases=[Phase.generate]))

@@ -445,7 +445,7 @@ def test_whom_the_gate_refuses_reaches_no_endpoint(gate: OpenGate) -> None:
 def test_a_form_that_costs_more_has_a_limit_of_its_own(
     gate: OpenGate, accept: str | None, status: int, form: str | None, limit: LimitClass
 ) -> None:
-    offering = HttpFunction(access=anyone(), limit=READ, costly_forms={"text/csv": EXPORT})
+    offering = HttpFunction(access=anyone(), limit=READ, forms={"text/csv": EXPORT})
     preferred = offering.form()
 
     @offering.get("/v1/table")

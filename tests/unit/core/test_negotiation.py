@@ -42,6 +42,19 @@ def test_what_there_is_no_form_for_is_refused_with_those_there_are(accept: str) 
 
 
 @pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("image/png", "image/png"),
+        ("image/png, image/svg+xml;q=0.9", "image/png"),
+        ("image/*", "image/svg+xml"),
+        ("image/webp, image/png, */*;q=0.1", "application/json"),
+    ],
+)
+def test_what_is_binary_is_chosen_only_where_it_arrives_as_bytes(accept: str, chosen: str) -> None:
+    assert negotiate(accept, OFFERED, binary=["image/png"]) == chosen
+
+
+@pytest.mark.parametrize(
     ("accept", "first"),
     [("image/png", True), ("Image/PNG;q=0.9, */*", True), ("image/svg+xml, image/png", False), ("*/*", False)],
 )

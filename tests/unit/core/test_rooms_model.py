@@ -176,6 +176,15 @@ def test_nothing_that_a_message_of_registrations_may_come_to_hold_reaches_the_ro
     assert set(pushes["event:42"]) == {"event_id", "registered", "waitlisted", "available"}
 
 
+@pytest.mark.parametrize("message_type", ["registrations.checked_in", "registrations.check_in_undone"])
+def test_who_has_come_is_told_to_the_team_and_to_the_person_alone(message_type: str) -> None:
+    present = {**REGISTRATION, "status": "checked_in", "counts": {**REGISTRATION["counts"], "checked_in": 3}}
+    pushes = {room.name: visible for room, visible in pushes_of(message_type, present)}
+
+    assert set(pushes) == {"organizer:42", "user:7"}
+    assert pushes["organizer:42"]["counts"]["checked_in"] == 3
+
+
 @pytest.mark.parametrize("message_type", ["users.created", "curation.flagged", "analytics.tracked"])
 def test_what_no_room_is_about_is_pushed_nowhere(message_type: str) -> None:
     assert list(pushes_of(message_type, {"id": 7, "name": "Ada"})) == []

@@ -95,7 +95,7 @@ class HttpFunction:
 
     `access` says who may use it and `limit` how often; without one it is not limited. `secret_content` is for
     endpoints whose requests or answers hold secrets: an answer that is kept for a repeat is kept sealed.
-    `costly_forms` are media types that the endpoint offers beside JSON, each with a limit of its own.
+    `forms` are media types that the endpoint offers beside JSON, each with its limit.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class HttpFunction:
         access: Access,
         limit: LimitClass | None,
         secret_content: bool = False,
-        costly_forms: Mapping[str, LimitClass] | None = None,
+        forms: Mapping[str, LimitClass] | None = None,
     ) -> None:
         self.access = access
         self.limit = limit
-        self.costly_forms = costly_forms or {}
+        self.forms = forms or {}
         self._secret_content = secret_content
         self._admitted: _Admitted | None = None
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -144,10 +144,10 @@ class HttpFunction:
         return self.caller()
 
     def form(self) -> Any:
-        """An argument default that injects the media type, JSON or one of `costly_forms`, that the client prefers."""
+        """An argument default that injects the media type, JSON or one of `forms`, that the client prefers."""
 
         async def preferred(request: Request) -> str:
-            return negotiate(request.headers.get("accept", ""), (JSON, *self.costly_forms))
+            return self._preferred(request.headers.get("accept", ""))
 
         return Depends(preferred)
 
@@ -223,9 +223,13 @@ class HttpFunction:
     def _limit_of(self, event: dict[str, Any]) -> LimitClass | None:
         """A form that there isn't counts as any request; the endpoint refuses it."""
         with suppress(NotAcceptableError):
-            form = negotiate(header(event["headers"], "accept") or "", (JSON, *self.costly_forms))
-            return self.costly_forms.get(form, self.limit)
+            return self.forms.get(self._preferred(header(event["headers"], "accept") or ""), self.limit)
         return self.limit
+
+    def _preferred(self, accept: str) -> str:
+        """Raises NotAcceptableError."""
+        binary = [form for form in self.forms if not form.startswith(tuple(TEXT_TYPES))]
+        return negotiate(accept, (JSON, *self.forms), binary=binary)
 
     def _named(
         self, event: dict[str, Any], caller: Caller | None, client: Client, content: bytes

@@ -10,12 +10,15 @@ from eventsplatform.errors import NotAcceptableError
 _QUALITY = re.compile(r"[Qq]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
-def negotiate(accept: str, offered: Sequence[str]) -> str:
+def negotiate(accept: str, offered: Sequence[str], *, binary: Sequence[str] = ()) -> str:
     """The media type, of those offered, that the client prefers; the first of those it likes as much.
 
     Parameters other than `q` are not looked at, and a range that is none counts for nothing. Without any range
-    everything is acceptable. Raises NotAcceptableError when nothing offered is.
+    everything is acceptable. Those that are `binary` are offered only to whom API Gateway gives bytes.
+
+    Raises NotAcceptableError when nothing offered is acceptable.
     """
+    offered = [each for each in offered if each not in binary or is_preferred_binary(accept, each)]
     ranges = [each for each in map(_read, accept.split(",")) if each is not None]
     if not ranges:
         return offered[0]

@@ -173,6 +173,10 @@ class History:
         }
 
 
+# They change nothing that everyone sees: who has come is between the person and the team.
+_OF_THE_DOOR = frozenset({"registrations.checked_in", "registrations.check_in_undone"})
+
+
 def pushes_of(message_type: str, data: Mapping[str, Any]) -> Iterator[tuple[Room, dict[str, Any]]]:
     """The rooms a platform message is pushed to, and what each of them may see of it.
 
@@ -187,7 +191,8 @@ def pushes_of(message_type: str, data: Mapping[str, Any]) -> Iterator[tuple[Room
         yield Room("event", data["id"]), {**visible, "organizer": {"id": data["organizer"]["id"]}}
     elif domain == "registrations":
         event_id = data["event_id"]
-        yield Room("event", event_id), {"event_id": event_id, **_counts(data)}
+        if message_type not in _OF_THE_DOOR:
+            yield Room("event", event_id), {"event_id": event_id, **_counts(data)}
         yield Room("organizer", event_id), dict(data)
         yield Room("user", data["user_id"]), dict(data)
 

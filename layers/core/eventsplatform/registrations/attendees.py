@@ -23,6 +23,8 @@ class AttendeeStore(PlaceStore, Protocol):
 
     def held_mails(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
+    def held_check_ins(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
+
 
 class Attendees:
     def __init__(self, work: Work[AttendeeStore], clock: Clock, offer_lifetime: timedelta = OFFER_LIFETIME) -> None:
@@ -50,6 +52,7 @@ class Attendees:
                 {
                     "event_registrations": lambda after_id, limit: store.held_registrations(user_id, after_id, limit),
                     "attendee_mails": lambda after_id, limit: store.held_mails(user_id, after_id, limit),
+                    "check_ins": lambda after_id, limit: store.held_check_ins(user_id, after_id, limit),
                 },
                 after,
             )

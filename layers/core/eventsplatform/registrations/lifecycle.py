@@ -53,7 +53,7 @@ class PlaceStore(Protocol):
     def put_places(self, event_id: int, parts: Sequence[Part]) -> None: ...
 
     def find_held(self, event_id: int, user_id: int) -> HeldRegistration | None:
-        """The person's registration for the event that is not cancelled."""
+        """The person's registration for the event that is not cancelled; nobody checks it in meanwhile."""
 
     def add_active(self, event_id: int, user_id: int, part: int) -> Registration:
         """A registration in a place that has been taken for it. Raises AlreadyRegisteredError."""
@@ -66,6 +66,9 @@ class PlaceStore(Protocol):
         """
 
     def cancel(self, held: Sequence[HeldRegistration]) -> list[HeldRegistration]: ...
+
+    def revoke_tickets(self, event_id: int, registration_ids: Sequence[int], at: datetime) -> None:
+        """End the present ticket of each, which is a change for the devices at the event's door to learn."""
 
     def accept(self, held: HeldRegistration) -> HeldRegistration: ...
 
@@ -88,6 +91,7 @@ class LockedEvent:
         self._now = now
         self._offer_lifetime = offer_lifetime
         self._places = store.lock_places(event.event_id)
+        self._without_ticket: list[int] = []
         self._happened: list[tuple[Registration, int, messages.Happening, int | None]] = []
 
     @property
@@ -110,6 +114,7 @@ class LockedEvent:
                 self._places.release(each.part)
             else:
                 self._places.leave_line()
+        self._without_ticket += [each.registration.id for each in held if each.registration.status == "active"]
         for cancelled in self._store.cancel(held) if held else []:
             self._happened.append((cancelled.registration, cancelled.version, "cancelled", actor_id))
 
@@ -140,6 +145,9 @@ class LockedEvent:
         counts = self._places.counts(self._event.capacity)
         if self._places.changed:
             self._store.put_places(self._event.event_id, self._places.changed)
+        if self._without_ticket:
+            # Last, as by whoever checks people in: so nobody at the door waits for one who waits for them.
+            self._store.revoke_tickets(self._event.event_id, self._without_ticket, self._now)
         for registration, version, what, actor_id in self._happened:
             self._outbox.append(messages.registration_changed(registration, version, counts, what, actor_id))
 

@@ -1,4 +1,7 @@
-"""The messages that registrations emits on `evp.registrations.v1`, keyed by event so that they arrive in order."""
+"""The messages that registrations emits on `evp.registrations.v1`, keyed by event so that they arrive in order.
+
+Those of the door are in `admission.messages`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from eventsplatform.messaging.schemas import Schema, asked, told
 from eventsplatform.registrations.commands import CreateRegistration
 from eventsplatform.registrations.model import Counts, Registration
 
-Happening = Literal["created", "waitlisted", "offered", "cancelled", "checked_in"]
+Happening = Literal["created", "waitlisted", "offered", "cancelled"]
 
 
 class ToldRegistration(Registration):

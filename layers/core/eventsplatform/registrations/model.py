@@ -170,6 +170,9 @@ class Part:
     waiting: int
     version: int
 
+    def counts(self) -> PartCounts:
+        return PartCounts(number=self.number, registered=self.taken, waitlisted=self.waiting, version=self.version)
+
 
 class Places:
     """The places of one event while they are locked: nobody else takes, frees or waits for one.
@@ -230,10 +233,7 @@ class Places:
             waitlisted=self.waiting,
             available=max(0, capacity - self.taken),
             version=sum(part.version for part in self._parts.values()),
-            parts=[
-                PartCounts(number=part.number, registered=part.taken, waitlisted=part.waiting, version=part.version)
-                for part in self.changed
-            ],
+            parts=[part.counts() for part in self.changed],
         )
 
     def _change(self, number: int, **changes: int) -> None:

@@ -218,6 +218,9 @@ class PostgresRegistrations:
         rows = self._connection.execute(_PLACES + "FOR NO KEY UPDATE", (event_id,)).fetchall()
         return Places(Part(**row) for row in rows)
 
+    def parts(self, event_id: int) -> list[Part]:
+        return [Part(**row) for row in self._connection.execute(_PLACES, (event_id,)).fetchall()]
+
     def put_places(self, event_id: int, parts: Sequence[Part]) -> None:
         self._connection.execute(
             """
@@ -267,7 +270,7 @@ class PostgresRegistrations:
                 {"event_id": event_id, "user_id": user_id, "part": part},
             ).fetchone()
         assert row is not None
-        return _registration(row)
+        return registration_of(row)
 
     def add_waiting(self, event_id: int, user_id: int, now: datetime) -> tuple[Registration, Counts] | None:
         with _one_registration_each():
@@ -308,7 +311,7 @@ class PostgresRegistrations:
                 """,
                 {"event_id": event_id, "user_id": user_id, "now": now, "line": LINE},
             ).fetchone()
-        return (_registration(row, position=row["waiting"]), _counts_with_waiting(row)) if row else None
+        return (registration_of(row, position=row["waiting"]), _counts_with_waiting(row)) if row else None
 
     def find_held(self, event_id: int, user_id: int) -> HeldRegistration | None:
         row = self._connection.execute(
@@ -318,6 +321,7 @@ class PostgresRegistrations:
               JOIN registrations.event_registrations AS registration
                 ON registration.id = holder.registration_id AND registration.registered_at = holder.registered_at
              WHERE holder.event_id = %s AND holder.user_id = %s
+               FOR NO KEY UPDATE OF registration
             """,
             (event_id, user_id),
         ).fetchone()
@@ -367,6 +371,25 @@ class PostgresRegistrations:
         ).fetchone()
         assert row is not None
         return _held(row)
+
+    def revoke_tickets(self, event_id: int, registration_ids: Sequence[int], at: datetime) -> None:
+        self._connection.execute(
+            """
+            WITH door AS (
+                INSERT INTO registrations.doors AS door (event_id, number)
+                VALUES (%(event_id)s, %(tickets)s)
+                ON CONFLICT (event_id) DO UPDATE SET number = door.number + excluded.number
+                RETURNING number
+            )
+            INSERT INTO registrations.revoked_tickets AS revoked (registration_id, event_id, serial, number, revoked_at)
+            SELECT id, %(event_id)s, 1, door.number - %(tickets)s + rank, %(at)s
+              FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS named (id, rank)
+             CROSS JOIN door
+            ON CONFLICT (registration_id) DO UPDATE
+               SET serial = revoked.serial + 1, number = excluded.number, revoked_at = excluded.revoked_at
+            """,
+            {"event_id": event_id, "ids": list(registration_ids), "tickets": len(registration_ids), "at": at},
+        )
 
     # The line and its offers -----------------------------------------------------------------------
 
@@ -462,7 +485,7 @@ class PostgresRegistrations:
             """,
             {"event_id": event_id, "limit": limit, **_boundary(after or (_FIRST, 0))},
         ).fetchall()
-        return [_registration(row, position=row["position"]) for row in rows]
+        return [registration_of(row, position=row["position"]) for row in rows]
 
     def page_of_user(self, user_id: int, before: tuple[datetime, int] | None, limit: int) -> list[Registration]:
         rows = self._connection.execute(
@@ -483,7 +506,7 @@ class PostgresRegistrations:
             """,
             {"user_id": user_id, "limit": limit, **_boundary(before or (_LAST, 0))},
         ).fetchall()
-        return [_registration(row, position=row["position"]) for row in rows]
+        return [registration_of(row, position=row["position"]) for row in rows]
 
     # People who are to be forgotten ----------------------------------------------------------------
 
@@ -528,6 +551,19 @@ class PostgresRegistrations:
         ).fetchall()
         return [row["row"] for row in rows]
 
+    def held_check_ins(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
+        rows = self._connection.execute(
+            """
+            SELECT to_jsonb(held) AS row
+              FROM registrations.check_ins AS held
+             WHERE user_id = %s AND id > %s
+             ORDER BY id
+             LIMIT %s
+            """,
+            (user_id, after_id, limit),
+        ).fetchall()
+        return [row["row"] for row in rows]
+
 
 def _event_row(event: EventFacts) -> Row:
     facts = event.model_dump(mode="json")
@@ -535,7 +571,7 @@ def _event_row(event: EventFacts) -> Row:
     return {**columns, "organizer_id": event.organizer.id, "team": Jsonb(facts["team"]), "facts": Jsonb(facts)}
 
 
-def _registration(row: Row, *, position: int | None = None) -> Registration:
+def registration_of(row: Row, *, position: int | None = None) -> Registration:
     return Registration(
         id=row["id"],
         event_id=row["event_id"],
@@ -548,7 +584,7 @@ def _registration(row: Row, *, position: int | None = None) -> Registration:
 
 
 def _held(row: Row) -> HeldRegistration:
-    return HeldRegistration(_registration(row), row["version"], row["part"], row["ticket"])
+    return HeldRegistration(registration_of(row), row["version"], row["part"], row["ticket"])
 
 
 def _counts_with_waiting(row: Row) -> Counts:

@@ -1,0 +1,1 @@
+"""Tickets and check-ins, with a wiring of their own: who registers loads none of it."""
