@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eventsplatform.entrypoints.http import DEFAULT_HEADERS
-from eventsplatform.messaging.model import TOPICS
+from eventsplatform.messaging.model import INBOUND_TOPIC, TOPICS
 from tests.support.template_rules.functions import (
     LOGS,
     declarations_have_one_order,
@@ -45,6 +45,7 @@ from tests.support.template_rules.templates import ROOT, Sources, Templates
 PROJECT = Path(__file__).parents[2]
 
 WITHOUT_A_FAILURE_DESTINATION = {
+    "BridgeFromNatsFunction": "what one run leaves in the stream the next one brings over, from where it stopped",
     "CompleteEventsFunction": "what one run leaves is completed by the next, a minute later",
     "CloseConnectionsFunction": "what one run leaves open, the sweep of the next minute closes",
     "CreatePartitionsFunction": "what one run does not make the next does, weeks before it is needed",
@@ -90,7 +91,7 @@ RULES: dict[str, Rule] = {
     "data": data_is_protected,
     "room": templates_have_room,
     "nested stacks": stacks_fit_together,
-    "topics": partial(topics_are_declared, produced=TOPICS.values()),
+    "topics": partial(topics_are_declared, produced={*TOPICS.values(), INBOUND_TOPIC}),
     "route responses": two_way_routes_can_answer,
     "headers": partial(gateway_answers_have_headers, wanted=DEFAULT_HEADERS),
     "origins": one_origin_may_call,

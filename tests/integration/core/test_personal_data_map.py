@@ -232,6 +232,7 @@ MAP = {
         erasure="names and unseen drafts are taken out of payloads",
     ),
     "messaging.relay_leases": Held(besides=columns("shard holder fence expires_at")),
+    "messaging.bridge_leases": Held(besides=columns("shard holder fence expires_at stream_created_at sequence")),
     "messaging.audit_log": Held(
         personal=columns("subject_id actor_id details"),
         besides=columns("id action subject_type traceparent occurred_at"),

@@ -147,7 +147,7 @@ def _unavailable(cause: BaseException) -> DependencyUnavailableError:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Delivered:
     """A message of a stream. `attempts` is how often it has been delivered, this time included."""
 
     subject: str
@@ -180,7 +180,7 @@ class DurableReader:
         self._delivered = delivered
         self._credit = 0
         self._heard_at = time.monotonic()
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[Delivered] = deque()
         self._arrived = asyncio.Event()
         self._failure: Exception | None = None
         self._subscription: Subscription | None = None
@@ -204,7 +204,7 @@ class DurableReader:
             raise _unavailable(error) from error
         return reader
 
-    async def next(self, most: int, *, within_seconds: float) -> list[Delivery]:
+    async def next(self, most: int, *, within_seconds: float) -> list[Delivered]:
         """What has arrived, at least one unless the time is up. Raises DependencyUnavailableError."""
         try:
             async with asyncio.timeout(within_seconds):
@@ -221,12 +221,15 @@ class DurableReader:
         await self._fetch()
         return taken
 
-    async def acknowledge(self, delivery: Delivery) -> None:
-        """Everything up to this delivery is done, and NATS has noted it. Raises DependencyUnavailableError."""
+    async def acknowledge(self, on: str) -> None:
+        """Everything up to the one whose `acknowledge_on` this is is done, and NATS has noted it.
+
+        Raises DependencyUnavailableError.
+        """
         from nats.errors import Error as NatsError
 
         try:
-            await self._client.request(delivery.acknowledge_on, b"+ACK", timeout=ANSWER_WITHIN_SECONDS)
+            await self._client.request(on, b"+ACK", timeout=ANSWER_WITHIN_SECONDS)
         except (NatsError, OSError, TimeoutError) as error:
             raise _unavailable(error) from error
 
@@ -258,7 +261,7 @@ class DurableReader:
             return
         delivery, number = _delivery(message)
         self._credit -= 1
-        if number != self._delivered + 1:
+        if not self._follows(number):
             self._fail(f"another reader of the consumer has got {number - self._delivered - 1} messages")
             return
         self._delivered = number
@@ -266,10 +269,13 @@ class DurableReader:
         self._arrived.set()
         await self._fetch()
 
+    def _follows(self, number: int) -> bool:
+        return number == self._delivered + 1
+
     async def _on_status(self, headers: Mapping[str, str]) -> None:
         """https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-37.md#pull-consumer-status-messages"""
         status, description = headers.get("Status"), headers.get("Description", "")
-        if status == "100":
+        if status == "100" or description == "Batch Completed":
             return
         if status in ("404", "408") or "MaxBytes" in description:
             self._credit = 0
@@ -283,7 +289,7 @@ class DurableReader:
         self._arrived.set()
 
 
-def _delivery(message: Msg) -> tuple[Delivery, int]:
+def _delivery(message: Msg) -> tuple[Delivered, int]:
     """The delivery, and its number among all of the consumer's.
 
     https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-15.md: the reply subject is
@@ -292,7 +298,7 @@ def _delivery(message: Msg) -> tuple[Delivery, int]:
     tokens = message.reply.split(".")
     attempts, sequence, number, nanoseconds, pending = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
     return (
-        Delivery(
+        Delivered(
             subject=message.subject,
             data=message.data,
             headers=message.headers or {},

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
@@ -33,6 +34,36 @@ def dead_letter_topic(consumer_group: str) -> str:
     return f"{consumer_group}.dlt"
 
 
+def dead_letter(
+    topic: str,
+    origin: str,
+    error: Exception,
+    *,
+    key: str | bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, str | bytes | None]],
+    attempts: int,
+    sent_at: int,
+    put_aside_at: datetime,
+) -> KafkaMessage:
+    """What stood at `origin`, where it was sent `sent_at` milliseconds after 1970, as a record of a dead-letter topic.
+
+    `attempts` is how often it has been tried.
+    """
+    logger.error("dead letter", extra={"coordinates": origin, "reason": str(error), "to": topic})
+    kept = value if value is None else _TOKEN.sub(REDACTED.encode(), value)
+    told = {
+        "origin": origin,
+        "error": type(error).__name__,
+        "reason": str(error)[:REASON_MAXIMUM],
+        "attempts": str(attempts),
+        "sent_at": str(sent_at),
+        "put_aside_at": rfc3339(put_aside_at),
+        **({"redacted": "true"} if kept != value else {}),
+    }
+    return KafkaMessage(topic, key, kept, headers=[*headers, *((PREFIX + name, text) for name, text in told.items())])
+
+
 class DeadLetters:
     """Writes to `<consumer group>.dlt`."""
 
@@ -43,24 +74,16 @@ class DeadLetters:
 
     def put(self, record: Mapping[str, Any], error: Exception, *, attempts: int) -> None:
         """Keep an MSK event record. Raises DependencyUnavailableError unless Kafka acknowledged it."""
-        origin = coordinates(record)
-        logger.error("dead letter", extra={"coordinates": origin, "reason": str(error), "to": self._topic})
-        value = _decoded(record.get("value"))
-        kept = value if value is None else _TOKEN.sub(REDACTED.encode(), value)
-        told = {
-            "origin": origin,
-            "error": type(error).__name__,
-            "reason": str(error)[:REASON_MAXIMUM],
-            "attempts": str(attempts),
-            "sent_at": str(record["timestamp"]),
-            "put_aside_at": rfc3339(self._clock()),
-            **({"redacted": "true"} if kept != value else {}),
-        }
-        message = KafkaMessage(
-            topic=self._topic,
+        message = dead_letter(
+            self._topic,
+            coordinates(record),
+            error,
             key=_decoded(record.get("key")),
-            value=kept,
-            headers=[*_headers(record), *((PREFIX + name, text) for name, text in told.items())],
+            value=_decoded(record.get("value")),
+            headers=_headers(record),
+            attempts=attempts,
+            sent_at=record["timestamp"],
+            put_aside_at=self._clock(),
         )
         if self._producer.send([message]) != [True]:
             raise DependencyUnavailableError("message broker")

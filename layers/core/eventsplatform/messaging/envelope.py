@@ -23,6 +23,9 @@ CONTENT_TYPE = "application/cloudevents+json"
 DATA_SCHEMA = "urn:events-platform:message:{type}:v{version}"
 _DATA_SCHEMA = re.compile(r"urn:events-platform:message:[^:]*:v([1-9][0-9]{0,8})")
 _REQUIRED = ("specversion", "id", "source", "type")
+_FIELDS = frozenset(
+    {*_REQUIRED, "subject", "time", "datacontenttype", "partitionkey", "sequence", "traceparent", "via", "hops", "data"}
+)
 _MIRRORED = ("id", "source", "type", "subject", "time", "partitionkey", "traceparent", "sequence", "via", "hops")
 
 
@@ -108,6 +111,11 @@ class Message:
             raise PoisonMessageError(f"not JSON: {error}") from error
         if not isinstance(envelope, dict):
             raise PoisonMessageError("not a JSON object")
+        return cls.from_envelope(envelope)
+
+    @classmethod
+    def from_envelope(cls, envelope: Mapping[str, Any]) -> Message:
+        """Raises PoisonMessageError, naming what is wrong."""
         missing = [name for name in _REQUIRED if not envelope.get(name)]
         if missing:
             raise PoisonMessageError(f"CloudEvents attributes missing: {', '.join(missing)}")
@@ -120,21 +128,10 @@ class Message:
             numbers = {name: int(envelope.get(name, 0)) for name in ("sequence", "hops")}
         except (TypeError, ValueError) as error:
             raise PoisonMessageError(f"sequence and hops must be whole numbers: {error}") from error
-        known = {
-            *_REQUIRED,
-            "subject",
-            "time",
-            "datacontenttype",
-            "partitionkey",
-            "sequence",
-            "traceparent",
-            "via",
-            "hops",
-            "data",
-        }
+        known = _FIELDS
         if schema := _DATA_SCHEMA.fullmatch(str(envelope.get("dataschema"))):
             numbers["version"] = int(schema[1])
-            known.add("dataschema")
+            known = known | {"dataschema"}
         return cls(
             id=str(envelope["id"]),
             source=str(envelope["source"]),

@@ -7,7 +7,9 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
+from eventsplatform.config import read_setting
 from eventsplatform.messaging.backlog import Backlog, BacklogReport
+from eventsplatform.messaging.bridge_from_nats import BridgeFromNats
 from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.history import History
@@ -53,6 +55,23 @@ def _bridge_to_nats() -> BridgeToNats:
     return BridgeToNats(platform_routes(), nats_connection())
 
 
+def _bridge_from_nats() -> BridgeFromNats:
+    from eventsplatform.adapters.kafka import kafka_producer
+    from eventsplatform.adapters.nats import nats_connection
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
+    from eventsplatform.messaging.jetstream_source import JetStreamSource
+    from eventsplatform.messaging.routes_file import platform_routes
+
+    return BridgeFromNats(
+        platform_routes(),
+        PostgresLeaseStore(database()),
+        JetStreamSource(nats_connection()),
+        kafka_producer().send,
+        read_setting("CONSUMER_GROUP", str),
+    )
+
+
 def _records() -> Records:
     from eventsplatform.adapters.postgres import database
     from eventsplatform.messaging.records_repository import PostgresRecords
@@ -91,6 +110,7 @@ def _replies() -> Replies:
 FACTORIES: dict[type, Callable[[], Any]] = {
     Relay: _relay,
     BacklogReport: _backlog_report,
+    BridgeFromNats: _bridge_from_nats,
     BridgeToNats: _bridge_to_nats,
     Records: _records,
     History: _history,

@@ -1,0 +1,87 @@
+"""JetStream as the bridge from NATS reads it: blocking, on the connection's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from eventsplatform.adapters.jetstream import Delivered, DurableReader
+from eventsplatform.adapters.nats import NatsConnection
+from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.messaging.bridge_from_nats import Delivery, Position
+from eventsplatform.messaging.inbound import Arrival
+from eventsplatform.messaging.routes import Shard, Stream
+from eventsplatform.messaging.streams import ensure_stream
+
+OPEN_WITHIN_SECONDS = 10.0
+ANSWER_WITHIN_SECONDS = 5.0
+
+
+class JetStreamSource:
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def open(self, shard: Shard, position: Position) -> Iterator[JetStreamReader]:
+        try:
+            reader = self._connection.run(self._open(shard, position), timeout_seconds=OPEN_WITHIN_SECONDS)
+        except TimeoutError as error:
+            raise DependencyUnavailableError("message bus") from error
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    async def _open(self, shard: Shard, position: Position) -> JetStreamReader:
+        client = await self._connection.client()
+        # One that is made anew goes on counting, so that no message is taken for one that came before.
+        created = await ensure_stream(client.jetstream(), shard.stream, first_sequence=position.sequence + 1)
+        if created != position.created:
+            position = Position(created, 0)
+        durable = await DurableReader.open(
+            client, shard.stream.name, f"bridge-{shard.name}", shard.filters, after=position.sequence
+        )
+        return JetStreamReader(self._connection, shard.stream, durable, position)
+
+
+class JetStreamReader:
+    def __init__(self, connection: NatsConnection, stream: Stream, durable: DurableReader, position: Position) -> None:
+        self.position = position
+        self._connection = connection
+        self._stream = stream.name
+        self._durable = durable
+
+    def next(self, most: int, *, within_seconds: float) -> Sequence[Delivery]:
+        try:
+            delivered = self._connection.run(
+                self._durable.next(most, within_seconds=within_seconds),
+                timeout_seconds=within_seconds + ANSWER_WITHIN_SECONDS,
+            )
+        except TimeoutError as error:
+            raise DependencyUnavailableError("message bus") from error
+        return [self._delivery(each) for each in delivered]
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        try:
+            self._connection.run(
+                self._durable.acknowledge(str(delivery.receipt)), timeout_seconds=ANSWER_WITHIN_SECONDS
+            )
+        except TimeoutError as error:
+            raise DependencyUnavailableError("message bus") from error
+
+    def close(self) -> None:
+        try:
+            self._connection.run(self._durable.close(), timeout_seconds=ANSWER_WITHIN_SECONDS)
+        except TimeoutError as error:
+            raise DependencyUnavailableError("message bus") from error
+
+    def _delivery(self, delivered: Delivered) -> Delivery:
+        arrival = Arrival(
+            self._stream,
+            delivered.subject,
+            delivered.data,
+            delivered.headers,
+            delivered.sequence,
+            delivered.stored_at,
+        )
+        return Delivery(arrival, delivered.attempts, delivered.pending, delivered.acknowledge_on)
