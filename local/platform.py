@@ -32,6 +32,7 @@ from local.gateway.pages import mail_page, swagger_ui
 from local.mailbox import Mailbox
 from local.metrics import EmfMetrics, LambdaMetrics
 from local.refill import Refill
+from local.streams import ensure_streams
 from local.template import TemplateError, read_application
 from local.triggers import InvalidScheduleError, Triggers, ensure_topics
 from local.triggers.aws import aws_client
@@ -42,6 +43,8 @@ from local.workers.logs import LogSink
 
 HOST = "127.0.0.1"
 RELAY_FUNCTION = "RelayOutboxFunction"
+# Runs for as long as it is let, and loses nothing when it is not.
+BRIDGE_FUNCTION = "BridgeFromNatsFunction"
 REBUILD_SEARCH = "RebuildSearch"
 REBUILD_LOOK_EVERY_SECONDS = 0.25
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
@@ -195,9 +198,11 @@ async def running(
         await asyncio.gather(
             provision(application, endpoints.aws, state=state),
             asyncio.to_thread(ensure_topics, endpoints.kafka, _topics(application)),
+            ensure_streams(endpoints.nats),
         )
         await triggers.start()
-        stack.push_async_callback(triggers.stop)
+        stack.push_async_callback(triggers.stop, leaving={BRIDGE_FUNCTION})
+        _begin_bridging(application, triggers)
         metrics.registry.register(_TriggerMetrics(triggers))
 
         # External ones keep what they have.
@@ -260,6 +265,13 @@ def template_overrides(endpoints: Endpoints, host: str, port: int) -> dict[str, 
             "Outputs.KafkaClusterArn": f"arn:aws:kafka:{REGION}:000000000000:cluster/local/1",
         },
     }
+
+
+def _begin_bridging(application: Application, triggers: Triggers) -> None:
+    """Not only when its schedule is first due, a minute later."""
+    for schedule in application.schedules:
+        if schedule.function == BRIDGE_FUNCTION and schedule.input:
+            triggers.asynchronous.submit(BRIDGE_FUNCTION, schedule.input.encode())
 
 
 def _read_application(settings: PlatformSettings, endpoints: Endpoints) -> Application:

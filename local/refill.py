@@ -1,4 +1,4 @@
-"""Sets the outbox going again when an engine is back: Kafka, which has no disk here, is sent what it lost.
+"""Sets relay and bridge going again when an engine is back: Kafka, which has no disk here, is sent what it lost.
 
 What has certainly been consumed need not be sent again: a watermark follows the time before which everything
 has been. It moves while the platform runs and, without a rest, when it is stopped; so a broker that dies is sent a few
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from confluent_kafka import KafkaException, TopicPartition
@@ -38,6 +38,8 @@ class _Moment:
     """A time, and how far consumers have to come to have seen everything that was published before it."""
 
     time: datetime
+    inbound: Mapping[str, int]
+    """By shard of the bridge from NATS, the sequence up to which it had published."""
     broker: int
     least: Mapping[Assignment, int]
 
@@ -91,12 +93,12 @@ class Refill:
             await asyncio.wait_for(self._move_watermark(), SETTLE_WITHIN_SECONDS)
 
     async def republish(self) -> int:
-        """Have the relay send again what an emptied broker may have lost; the number of messages.
+        """Have relay and bridge send again what an emptied broker may have lost; the number of messages.
 
         Their ids stay, so consumers that have seen one take it for the duplicate it is. Raises psycopg.Error.
         """
         broker = self._broker()
-        count = await asyncio.to_thread(self._mark_unpublished)
+        count = await asyncio.to_thread(self._set_back)
         self._filled = broker
         self._relay()
         return count
@@ -114,7 +116,7 @@ class Refill:
         moment = await self._present()
         while moment is not None and moment.broker == self._broker() and not moment.is_over():
             if moment.has_passed(self._all_positions()):
-                self._write(moment.time)
+                self._write(moment)
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
@@ -125,19 +127,26 @@ class Refill:
             return None
         assignments = list(self._all_positions())
         try:
-            now = await asyncio.to_thread(self._database_time)
+            now, inbound = await asyncio.to_thread(self._published)
             ends = await asyncio.to_thread(self._ends, {assignment.partition for assignment in assignments})
         except (psycopg.Error, KafkaException):
             return None
-        return _Moment(now, broker, {assignment: ends[assignment.partition] for assignment in assignments})
+        return _Moment(now, inbound, broker, {assignment: ends[assignment.partition] for assignment in assignments})
 
     def _all_positions(self) -> Positions:
         return {each: offset for mapping in self._positions().values() for each, offset in mapping.items()}
 
-    def _database_time(self) -> datetime:
+    def _published(self) -> tuple[datetime, dict[str, int]]:
+        """The time, before which the relay has published what it has, and how far the bridge has come."""
         with self._connected() as connection:
-            row: Any = connection.execute("SELECT now()").fetchone()
-        return cast(datetime, row)
+            row: Any = connection.execute(
+                """
+                SELECT jsonb_build_object('now', now(),
+                                          'inbound', coalesce(jsonb_object_agg(shard, sequence), '{}'))
+                  FROM messaging.bridge_leases
+                """
+            ).fetchone()
+        return datetime.fromisoformat(row["now"]), row["inbound"]
 
     def _ends(self, partitions: set[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """Raises KafkaException."""
@@ -145,22 +154,37 @@ class Refill:
         answers = self._admin.list_offsets(wanted, request_timeout=ANSWER_WITHIN_SECONDS)
         return {(each.topic, each.partition): future.result().offset for each, future in answers.items()}
 
-    def _mark_unpublished(self) -> int:
-        # A relay at work may have been acknowledged by the broker that is gone: it must not mark that as sent.
+    def _set_back(self) -> int:
+        # Whoever is at work may have been acknowledged by the broker that is gone: they must not note that as sent.
         self._end_leases()
+        consumed_before, inbound = self._watermark()
         with self._connected() as connection:
-            cursor = connection.execute(
+            outbox = connection.execute(
                 """
                 UPDATE messaging.outbox SET published_at = NULL
                  WHERE published_at >= coalesce(%s::timestamptz, '-infinity')
                 """,
-                (self._watermark(),),
-            )
-        return cursor.rowcount
+                (consumed_before,),
+            ).rowcount
+            bridged: Any = connection.execute(
+                """
+                WITH passed AS (
+                    SELECT shard, sequence, least(sequence, coalesce((%s::jsonb ->> shard)::bigint, 0)) AS consumed
+                      FROM messaging.bridge_leases
+                ), set_back AS (
+                    UPDATE messaging.bridge_leases AS lease SET sequence = consumed
+                      FROM passed WHERE passed.shard = lease.shard
+                )
+                SELECT coalesce(sum(sequence - consumed), 0)::bigint FROM passed
+                """,
+                (json.dumps(inbound),),
+            ).fetchone()
+        return outbox + int(bridged)
 
     def _end_leases(self) -> None:
         with self._connected() as connection:
             connection.execute("UPDATE messaging.relay_leases SET fence = fence + 1, expires_at = '-infinity'")
+            connection.execute("UPDATE messaging.bridge_leases SET fence = fence + 1, expires_at = '-infinity'")
 
     def _connected(self) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -177,13 +201,14 @@ class Refill:
         }
         return AdminClient(settings)
 
-    def _watermark(self) -> datetime | None:
+    def _watermark(self) -> tuple[datetime | None, dict[str, int]]:
         try:
-            return datetime.fromisoformat(json.loads(self._file.read_text())["consumed_before"])
+            written = json.loads(self._file.read_text())
+            return datetime.fromisoformat(written["consumed_before"]), written.get("inbound", {})
         except (FileNotFoundError, ValueError, KeyError):
-            return None
+            return None, {}
 
-    def _write(self, moment: datetime) -> None:
+    def _write(self, moment: _Moment) -> None:
         written = self._file.with_name(self._file.name + ".new")
-        written.write_text(json.dumps({"consumed_before": moment.isoformat()}))
+        written.write_text(json.dumps({"consumed_before": moment.time.isoformat(), "inbound": moment.inbound}))
         written.replace(self._file)

@@ -13,7 +13,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -95,8 +95,13 @@ class AsyncInvocations:
         task.add_done_callback(self._finished)
         return event.request_id
 
-    async def drain(self, within_seconds: float) -> None:
-        """Wait until no event is pending, those that came meanwhile included, then give up the rest."""
+    async def drain(self, within_seconds: float, *, leaving: Set[str] = frozenset()) -> None:
+        """Wait until no event is pending, those that came meanwhile included, then give up the rest.
+
+        Events of the functions `leaving` are given up at once.
+        """
+        for task in [task for task, event in self._pending.items() if event.function in leaving]:
+            task.cancel()
         deadline = time.monotonic() + within_seconds
         while self._pending and (left := deadline - time.monotonic()) > 0:
             await asyncio.wait(list(self._pending), timeout=left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 
 from local.application import Application
@@ -48,11 +48,14 @@ class Triggers:
         """
         await self._follow(application)
 
-    async def stop(self, within_seconds: float = 10.0) -> None:
-        """Take in nothing more, let what runs end within the time, and give up the rest."""
+    async def stop(self, within_seconds: float = 10.0, *, leaving: Set[str] = frozenset()) -> None:
+        """Take in nothing more, let what runs end within the time, and give up the rest.
+
+        Scheduled runs of the functions `leaving` are not waited for.
+        """
         deadline = time.monotonic() + within_seconds
         await self._end(list(self._schedules), list(self._queues), list(self._kafka), within_seconds / 2)
-        await self.asynchronous.drain(max(0.0, deadline - time.monotonic()))
+        await self.asynchronous.drain(max(0.0, deadline - time.monotonic()), leaving=leaving)
         self._destinations.close()
 
     def statistics(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:

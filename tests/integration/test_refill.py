@@ -53,6 +53,7 @@ class Case:
         ensure_topics(running.endpoints.kafka, [self.topic], partitions=1)
         with administrator(running.endpoints.postgres) as connection:
             connection.execute("TRUNCATE messaging.outbox")
+            connection.execute("TRUNCATE messaging.bridge_leases")
 
     def publish(self, *versions: int) -> None:
         """Have the broker acknowledge changes, in one batch, and mark them as a relay does."""
@@ -70,6 +71,23 @@ class Case:
                     """,
                     (SHARD, version),
                 )
+
+    def bridged(self, sequence: int) -> None:
+        """Have the bridge from NATS come so far."""
+        with administrator(self.running.endpoints.postgres) as connection:
+            connection.execute(
+                """
+                INSERT INTO messaging.bridge_leases (shard, holder, fence, expires_at, sequence)
+                VALUES ('inbound', gen_random_uuid(), 1, 'infinity', %(sequence)s)
+                ON CONFLICT (shard) DO UPDATE SET fence = bridge_leases.fence + 1, sequence = %(sequence)s
+                """,
+                {"sequence": sequence},
+            )
+
+    def bridge(self) -> dict[str, int]:
+        with administrator(self.running.endpoints.postgres) as connection:
+            (row,) = connection.execute("SELECT fence, sequence FROM messaging.bridge_leases").fetchall()
+        return row
 
     def read_up_to(self, offset: int, *, end: int) -> None:
         self.position, self.assignment.high_watermark = offset, end
@@ -107,6 +125,26 @@ def test_what_nobody_has_read_is_sent_again(case: Case) -> None:
     case.settle()
 
     assert case.republish() == 1
+
+
+def test_what_came_in_over_nats_is_brought_again_from_where_nobody_has_read(case: Case) -> None:
+    case.bridged(5)
+    case.publish(1)
+    case.read_up_to(1, end=1)
+    case.settle()
+    case.bridged(9)
+    case.publish(2)
+
+    case.settle()
+
+    assert case.republish() == 1 + 4
+    assert case.bridge() == {"fence": 3, "sequence": 5}, "set back, and whoever holds the lease has lost it"
+
+
+def test_without_a_watermark_all_that_came_in_is_brought_again(case: Case) -> None:
+    case.bridged(9)
+
+    assert case.republish() == 9
 
 
 def test_a_batch_that_has_been_read_in_part_is_sent_again(case: Case) -> None:

@@ -208,7 +208,6 @@ class BridgeFromNats:
         try:
             route, captures = shard.route(arrival.subject)
             message = read(arrival)
-            self._require_answerable(message)
             if self._routes.is_loop(message):
                 return _Crossing(arrival.stream, route.name, message, None)
             crossed = self._crossed(route, captures, arrival, message)
@@ -244,12 +243,6 @@ class BridgeFromNats:
             partitionkey=key,
             extensions={**message.extensions, **told},
         )
-
-    def _require_answerable(self, message: Message) -> None:
-        """Raises PoisonMessageError for an answer that would be stored, and perhaps taken for a message."""
-        reply_to = str(message.extensions.get("replyto", ""))
-        if any(stream.takes(reply_to) for stream in self._routes.streams.values()):
-            raise PoisonMessageError("the reply subject is one of a stream of the platform")
 
 
 def _record(route: FromNats, captures: dict[str, str], arrival: Arrival, crossed: Message) -> KafkaMessage:

@@ -18,9 +18,10 @@ import orjson
 from eventsplatform.clock import rfc3339
 from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.envelope import SPEC_VERSION, Message
-from eventsplatform.messaging.subjects import is_subject
 
-REPLY_TO = "evp-reply-to"
+# JetStream answers a message's own reply subject itself, that it has stored it, and does not keep it. So a sender says
+# elsewhere where it waits for the platform's answer.
+_FROM_HEADERS = {"traceparent": "traceparent", "replyto": "evp-reply-to"}
 
 ID_MAXIMUM = 256
 TEXT_MAXIMUM = 1_024
@@ -31,9 +32,9 @@ _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
 # Said by the platform alone.
-_OURS = frozenset({"natsseq", "replyto", "replayid", "replayfor", "replaynotify", "sendertype"})
+_OURS = frozenset({"natsseq", "replayid", "replayfor", "replaynotify", "sendertype"})
 _NOT_CARRIED = ("nats-", "ce-", "ce_", "dlt_")
-_READ = frozenset({"content-type", "traceparent", REPLY_TO})
+_READ = frozenset({"content-type", *_FROM_HEADERS.values()})
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,9 @@ def read(arrival: Arrival) -> Message:
     attributes.setdefault("type", arrival.subject)
     attributes.setdefault("time", rfc3339(datetime.fromtimestamp(arrival.stored_at, UTC)))
     attributes["natsseq"] = arrival.sequence
-    if traceparent := headers.get("traceparent"):
-        attributes["traceparent"] = _text("traceparent", traceparent, TEXT_MAXIMUM)
-    if reply_to := headers.get(REPLY_TO):
-        attributes["replyto"] = _reply_subject(reply_to)
+    for attribute, header in _FROM_HEADERS.items():
+        if text := headers.get(header):
+            attributes[attribute] = _text(header, text, TEXT_MAXIMUM)
     return Message.from_envelope(attributes)
 
 
@@ -137,10 +137,3 @@ def _is_time(value: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _reply_subject(text: str) -> str:
-    """Where an answer is to go. With our permissions it could be a command to the server: its own subjects are not."""
-    if not is_subject(text):
-        raise PoisonMessageError("the reply subject is none that one may publish to")
-    return text

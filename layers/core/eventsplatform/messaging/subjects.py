@@ -182,14 +182,3 @@ def encode(token: str) -> str:
 
 def decode(token: str) -> str:
     return unquote(token) if "%" in token else token
-
-
-def is_subject(text: str) -> bool:
-    """Whether one can publish to it, and it is nothing of NATS' own (`$JS.API.…`)."""
-    tokens = text.split(".")
-    return (
-        len(text) <= LONGEST_SUBJECT
-        and text.isprintable()
-        and not text.startswith("$")
-        and all(re.fullmatch(_PART, token) and token not in (ONE, MANY) for token in tokens)
-    )
