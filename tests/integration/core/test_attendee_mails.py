@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,11 +21,13 @@ from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
 from eventsplatform.registrations.mail_model import NEWS_LIFETIME, REMINDER_LEAD, ClaimedMail
 from eventsplatform.registrations.mail_queue import KEPT, SETTLING
 from eventsplatform.registrations.mails_repository import PostgresMails
+from tests.support.application import ROOT
 from tests.support.attendee_mails import MailWorld, Person, mail_world, replayed
 from tests.support.callers import caller
 from tests.support.database import WEB_URL, administrator
 from tests.support.people import rows
 from tests.support.polling import eventually
+from tests.support.template_rules.templates import Templates
 
 __all__ = ["mail_world"]
 
@@ -610,6 +613,22 @@ def test_what_could_not_be_sent_is_sent_later(world: MailWorld, ada: Person) -> 
     assert world.poke() == {"sent": 1}
 
     assert ada.subjects == ["You have a place"]
+
+
+def test_the_alarm_watches_what_a_run_writes_when_mail_has_to_wait(
+    world: MailWorld, ada: Person, metrics: Callable[[], list[dict[str, Any]]]
+) -> None:
+    ada.register(world.event(ORGANIZER))
+    world.hear()
+    world.outgoing.failures = [DependencyUnavailableError("mail service")]
+
+    world.poke()
+
+    alarm = Templates.load(ROOT).sources["stacks/mail.yaml"]["Resources"]["AttendeeMailsWait"]["Properties"]
+    watched = {each["Name"]: each["Value"] for each in alarm["Dimensions"] if each["Name"] != "service"}
+    written = [metric for metric in metrics() if alarm["MetricName"] in metric]
+    assert [(each[alarm["MetricName"]], each["outcome"]) for each in written] == [([1.0], watched["outcome"])]
+    assert written[0]["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["outcome", "service"]]
 
 
 def test_what_can_not_be_sent_for_two_days_is_given_up(world: MailWorld, ada: Person) -> None:
