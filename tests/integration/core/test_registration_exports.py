@@ -36,6 +36,7 @@ from local.openapi import load_function
 from tests.support.application import template_application
 from tests.support.callers import caller
 from tests.support.database import SHARDS, Services, administrator, services
+from tests.support.doors import by_list
 from tests.support.lambda_events import Context, caller_context, rest_event
 from tests.support.people import add_user, rows
 
@@ -121,6 +122,23 @@ def test_each_registration_is_a_line_with_its_name_its_place_in_line_and_its_tim
     assert lines[0]["registered_at"] == rfc3339(first["registered_at"])
     assert lines[0]["registered_at_local"].endswith("+09:00")
     assert datetime.fromisoformat(lines[0]["registered_at_local"]) == first["registered_at"].replace(microsecond=0)
+
+
+def test_who_has_come_is_in_it_with_when_and_by_whom_unless_that_was_undone(world: World) -> None:
+    event_id = world.running.published_event(ORGANIZER)
+    ids = [world.running.registrations.register(event_id, caller(NOBODY_KNOWN + number)).id for number in range(3)]
+    for registration_id in ids[:2]:
+        world.running.check_ins.check_in(event_id, by_list(registration_id), caller(ORGANIZER))
+    world.running.check_ins.undo(event_id, ids[1], caller(ORGANIZER))
+
+    lines = world.table(event_id)
+
+    assert [(line["status"], line["checked_in_by"]) for line in lines] == [
+        ("checked_in", str(ORGANIZER)),
+        ("active", ""),
+        ("active", ""),
+    ]
+    assert lines[0]["checked_in_at"].endswith("Z")
 
 
 def test_it_has_no_mail_addresses(world: World) -> None:

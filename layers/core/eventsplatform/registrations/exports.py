@@ -42,7 +42,16 @@ COLUMNS = (
     "registered_at",
     "registered_at_local",
     "offer_expires_at",
+    "checked_in_at",
+    "checked_in_by",
 )
+
+
+class ExportedRegistration(Registration):
+    """With when, and by whom of the team, someone has been let in."""
+
+    checked_in_at: datetime | None
+    checked_in_by: int | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class ExportPart:
 
 
 class ExportStore(Protocol):
-    def export_chunk(self, event_id: int, after: Position, limit: int) -> list[Registration]:
+    def export_chunk(self, event_id: int, after: Position, limit: int) -> list[ExportedRegistration]:
         """The event's registrations behind a position, in the order in which they came."""
 
 
@@ -106,7 +115,7 @@ class RegistrationExports:
             )
         return ExportPart(part.text, after is None, None if is_whole else _cursor(part.reached))
 
-    def _read(self, event_id: int, after: Position) -> list[Registration]:
+    def _read(self, event_id: int, after: Position) -> list[ExportedRegistration]:
         with self._work.statement() as store:
             return store.export_chunk(event_id, after, CHUNK)
 
@@ -132,7 +141,7 @@ class _Part:
         no_time = self.rows > 0 and at_most(CHUNK_SECONDS) < CHUNK_SECONDS
         return self._is_full or self.rows >= PART_ROWS or no_time
 
-    def add(self, registration: Registration, name: str) -> bool:
+    def add(self, registration: ExportedRegistration, name: str) -> bool:
         """Whether there was room for it, and for all before it."""
         line = csv_row(self._cells(registration, name))
         size = len(json.dumps(line))
@@ -144,8 +153,7 @@ class _Part:
             self.reached = Position(registration.registered_at, registration.id, self.reached.until)
         return not self._is_full
 
-    def _cells(self, registration: Registration, name: str) -> Sequence[Cell]:
-        expires_at = registration.offer_expires_at
+    def _cells(self, registration: ExportedRegistration, name: str) -> Sequence[Cell]:
         return (
             registration.id,
             registration.user_id,
@@ -154,8 +162,14 @@ class _Part:
             registration.position,
             rfc3339(registration.registered_at),
             registration.registered_at.astimezone(self._zone).isoformat(timespec="seconds"),
-            rfc3339(expires_at) if expires_at else None,
+            _told(registration.offer_expires_at),
+            _told(registration.checked_in_at),
+            registration.checked_in_by,
         )
+
+
+def _told(moment: datetime | None) -> str | None:
+    return rfc3339(moment) if moment else None
 
 
 # Before every registration.

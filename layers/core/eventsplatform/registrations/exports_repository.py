@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from eventsplatform.adapters.postgres import Connection
-from eventsplatform.registrations.exports import Position
-from eventsplatform.registrations.model import Registration
+from eventsplatform.registrations.exports import ExportedRegistration, Position
 
 
 class PostgresExports:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def export_chunk(self, event_id: int, after: Position, limit: int) -> list[Registration]:
+    def export_chunk(self, event_id: int, after: Position, limit: int) -> list[ExportedRegistration]:
         # The line is counted once, up to the last of the chunk who waits.
         rows = self._connection.execute(
             """
@@ -28,10 +27,13 @@ class PostgresExports:
                  WHERE event_id = %(event_id)s
                    AND ticket <= (SELECT max(ticket) FROM chunk WHERE status = 'waitlisted')
             )
-            SELECT id, event_id, user_id, status, position, registered_at, offer_expires_at
+            SELECT chunk.id, chunk.event_id, chunk.user_id, chunk.status, line.position, chunk.registered_at,
+                   chunk.offer_expires_at, check_in.checked_in_at, check_in.checked_in_by
               FROM chunk
               LEFT JOIN line USING (ticket)
-             ORDER BY registered_at, id
+              LEFT JOIN registrations.check_ins AS check_in
+                ON check_in.registration_id = chunk.id AND check_in.undone_at IS NULL
+             ORDER BY chunk.registered_at, chunk.id
             """,
             {
                 "event_id": event_id,
@@ -41,4 +43,4 @@ class PostgresExports:
                 "limit": limit,
             },
         ).fetchall()
-        return [Registration.model_validate(row) for row in rows]
+        return [ExportedRegistration.model_validate(row) for row in rows]
