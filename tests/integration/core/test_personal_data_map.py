@@ -200,7 +200,7 @@ MAP = {
         personal=columns("user_id url description"),
         besides=columns(
             "id event_types event_ids enabled disabled_reason switched_at failing_since paused_until created_at "
-            "updated_at"
+            "updated_at owner_untold"
         ),
         export=EXPORTED,
         erasure="deleted",

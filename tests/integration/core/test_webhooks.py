@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +17,22 @@ from typing import Any, Literal
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from eventsplatform.adapters import outbound
+from eventsplatform.adapters import mail, outbound
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.adapters.sealing import Sealing
 from eventsplatform.clock import utc_now
-from eventsplatform.errors import ConflictError, InvalidInputError, NotFoundError, UnauthenticatedError
+from eventsplatform.errors import (
+    ConflictError,
+    DependencyUnavailableError,
+    InvalidInputError,
+    NotFoundError,
+    UnauthenticatedError,
+)
+from eventsplatform.mail import Mail
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.relay import PendingChange
 from eventsplatform.registrations.attendees import Attendees
+from eventsplatform.registrations.mail_model import Recipient
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.webhooks import repository, sender, wiring
 from eventsplatform.registrations.webhooks.deliveries import KEPT, DeliveryLog
@@ -43,7 +52,7 @@ from eventsplatform.registrations.webhooks.model import (
 from eventsplatform.registrations.webhooks.sender import AT_ONCE_EACH, FAILING_MAXIMUM, LEASE
 from eventsplatform.registrations.webhooks.service import OVERLAP, SECRETS_MAXIMUM, WEBHOOKS_MAXIMUM, Webhooks
 from eventsplatform.registrations.webhooks.signing import RETRY_AFTER
-from eventsplatform.registrations.wiring import FACTORIES, CatalogFunctions
+from eventsplatform.registrations.wiring import FACTORIES, CatalogFunctions, PeopleFunctions
 from local.engines import Endpoints
 from local.openapi import load_function
 from tests.support.application import template_application
@@ -84,6 +93,8 @@ class World:
         self.now = utc_now()
         self.organizer = next(organizer_ids)
         self.woken: list[str] = []
+        self.mails: list[Mail] = []
+        self.people_answer = True
         self.webhooks: Webhooks = wiring.FACTORIES[Webhooks]()
         self.log: DeliveryLog = wiring.FACTORIES[DeliveryLog]()
         self._told_up_to = self._last_change()
@@ -135,7 +146,7 @@ class World:
         with administrator(self.url) as connection:
             rows = connection.execute(
                 """
-                SELECT id, aggregate_type, aggregate_id, version, type, partition_key, payload, traceparent, occurred_at
+                SELECT *
                   FROM messaging.outbox
                  WHERE id > %s AND aggregate_type IN ('event', 'registration')
                  ORDER BY id
@@ -143,7 +154,8 @@ class World:
                 (self._told_up_to,),
             ).fetchall()
         self._told_up_to = max([self._told_up_to, *(row["id"] for row in rows)])
-        return [PendingChange(**row).to_message() for row in rows]
+        pending = [PendingChange(**{field.name: row[field.name] for field in fields(PendingChange)}) for row in rows]
+        return [change.to_message() for change in pending]
 
     def queue(self, messages: Sequence[Message] | None = None) -> None:
         for each in self.told() if messages is None else messages:
@@ -164,6 +176,16 @@ class World:
         told = message(data["id"], type, data=data)
         answer = function("ReleaseRegistrationsFunction")(kafka_event({"evp.users.v1-0": [told]}), Context())
         assert answer == {"batchItemFailures": []}
+
+    def recipients(self, user_ids: Sequence[int]) -> dict[int, Recipient]:
+        if not self.people_answer:
+            raise DependencyUnavailableError("service behind this one")
+        return {
+            user_id: Recipient(
+                id=user_id, email=f"user{user_id}@example.org", name="Ada", timezone=None, reminders=True
+            )
+            for user_id in user_ids
+        }
 
     # What there is.
 
@@ -217,6 +239,8 @@ def world(
         monkeypatch.setattr(
             CatalogFunctions, "describe", lambda _, event_id: CatalogDirectory(running.catalog).describe(event_id)
         )
+        monkeypatch.setattr(PeopleFunctions, "recipients", lambda _, user_ids: built.recipients(user_ids))
+        monkeypatch.setattr(mail, "mailer", lambda: SimpleNamespace(send=lambda each: built.mails.append(each)))
         monkeypatch.setattr(wiring, "utc_now", lambda: built.now)
         monkeypatch.setattr(wiring, "random", SimpleNamespace(random=lambda: 0.0))
         monkeypatch.setattr(wiring, "_sealing", lambda: Sealing(lambda: KEYS))
@@ -720,6 +744,40 @@ def test_days_of_nothing_but_failures_disable_a_webhook(world: World) -> None:
     assert (disabled.enabled, disabled.disabled_reason) == (False, "failing")
 
 
+def test_owners_are_told_by_mail_once_and_without_what_may_be_a_secret(world: World) -> None:
+    webhook = world.webhook("/a-secret-part")
+    world.change(webhook, description="The box office")
+    world.receiver.answers["/a-secret-part"] = answering(410)
+    world.registered(webhook)
+    world.send()
+
+    # Identity does not answer at first
+    world.people_answer = False
+    assert world.send(sweep=True)["told"] == 0
+    world.people_answer = True
+    assert world.send(sweep=True)["told"] == 1
+    assert world.send(sweep=True)["told"] == 0
+
+    (told,) = world.mails
+    assert (told.to, told.subject) == (f"user{world.organizer}@example.org", f"Your webhook {webhook.id} is disabled")
+    assert f"{HOST} has answered 410 Gone" in told.text
+    assert "The box office" in told.text
+    assert "a-secret-part" not in told.text
+
+
+def test_nobody_is_told_of_what_they_did_themselves_or_have_undone(world: World) -> None:
+    off, back = world.webhook("/off"), world.webhook("/back")
+    world.receiver.answers["/back"] = answering(410)
+    world.registered(back)
+    world.send()
+
+    world.change(off, enabled=False)
+    world.change(back, enabled=True)
+
+    assert world.send(sweep=True)["told"] == 0
+    assert world.mails == []
+
+
 def test_a_success_in_between_does_not(world: World) -> None:
     """The control of the test before."""
     webhook = world.webhook("/down")
@@ -941,12 +999,12 @@ def test_secrets_move_to_the_key_that_is_active(world: World, monkeypatch: pytes
     later = {**KEYS, "active": "k2", "k2": "the key that has come after it"}
     monkeypatch.setattr(wiring, "_sealing", lambda: Sealing(lambda: later))
 
-    assert world.send(sweep=True) == {"sent": {}, "cleared": 0, "resealed": 1}
+    assert world.send(sweep=True) == {"sent": {}, "told": 0, "cleared": 0, "resealed": 1}
 
     # Then nothing needs the first one any more
     del later["k1"]
     world.request(webhook, DeliveryTest(kind="test"))
-    assert world.send(sweep=True) == {"sent": {"delivered": 1}, "cleared": 0, "resealed": 0}
+    assert world.send(sweep=True) == {"sent": {"delivered": 1}, "told": 0, "cleared": 0, "resealed": 0}
     assert world.receiver.received[0].is_signed_with(webhook.secret)
 
 

@@ -19,6 +19,7 @@ from eventsplatform.registrations.webhooks.model import (
     Webhook,
     WebhookIn,
 )
+from eventsplatform.registrations.webhooks.notices import DisabledWebhook
 from eventsplatform.registrations.webhooks.sender import Claimed, Outcome
 
 # Webhooks that wait for something are found one after the other on the index of what is pending, however much waits of
@@ -139,7 +140,8 @@ class PostgresWebhooks:
                SET url = %(url)s, description = %(description)s, event_types = %(event_types)s,
                    event_ids = %(event_ids)s, enabled = %(enabled)s, disabled_reason = %(disabled_reason)s,
                    switched_at = coalesce(%(switched_at)s, switched_at), failing_since = %(failing_since)s,
-                   paused_until = %(paused_until)s, updated_at = %(updated_at)s
+                   paused_until = %(paused_until)s, updated_at = %(updated_at)s,
+                   owner_untold = owner_untold AND NOT %(enabled)s
              WHERE id = %(id)s
             """,
             {**webhook.model_dump(), "switched_at": switched_at},
@@ -267,7 +269,8 @@ class PostgresWebhooks:
         cursor = self._connection.execute(
             """
             UPDATE registrations.webhooks
-               SET enabled = false, disabled_reason = %(reason)s, switched_at = %(now)s, updated_at = %(now)s
+               SET enabled = false, disabled_reason = %(reason)s, switched_at = %(now)s, updated_at = %(now)s,
+                   owner_untold = true
              WHERE id = %(id)s AND enabled
                AND (%(failing_before)s::timestamptz IS NULL OR failing_since <= %(failing_before)s)
             """,
@@ -383,6 +386,27 @@ class PostgresWebhooks:
         self._connection.execute(
             "UPDATE registrations.webhook_secrets SET sealed = %s WHERE id = %s AND sealed = %s",
             (after, secret_id, before),
+        )
+
+    # Owners who are to be told ---------------------------------------------------------------------
+
+    def untold(self, limit: int) -> list[DisabledWebhook]:
+        rows = self._connection.execute(
+            """
+            SELECT id, user_id, url, description, disabled_reason, failing_since, switched_at
+              FROM registrations.webhooks
+             WHERE owner_untold
+             ORDER BY id
+             LIMIT %s
+            """,
+            (limit,),
+        ).fetchall()
+        return [DisabledWebhook(**row) for row in rows]
+
+    def told(self, webhook: DisabledWebhook) -> None:
+        self._connection.execute(
+            "UPDATE registrations.webhooks SET owner_untold = false WHERE id = %s AND switched_at = %s",
+            (webhook.id, webhook.switched_at),
         )
 
     # People ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from eventsplatform.observability import emit_metric, logger
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.webhooks.deliveries import DeliveryLog, DeliveryQueue
 from eventsplatform.registrations.webhooks.model import DisabledReason
+from eventsplatform.registrations.webhooks.notices import OwnerNotices
 from eventsplatform.registrations.webhooks.owners import WebhookOwners
 from eventsplatform.registrations.webhooks.repository import PostgresWebhooks
 from eventsplatform.registrations.webhooks.sender import Outcome, Sender
@@ -97,6 +98,13 @@ def _owners() -> WebhookOwners:
     return WebhookOwners(_work())
 
 
+def _notices() -> OwnerNotices:
+    from eventsplatform.adapters.mail import mailer
+    from eventsplatform.registrations.wiring import PeopleFunctions
+
+    return OwnerNotices(_work(), PeopleFunctions(FunctionClient()), mailer().send)
+
+
 def _upkeep() -> WebhookUpkeep:
     return WebhookUpkeep(_work(), _sealing(), utc_now)
 
@@ -106,6 +114,7 @@ FACTORIES: dict[type, Callable[[], Any]] = {
     DeliveryLog: _log,
     DeliveryQueue: _queue,
     Sender: _sender,
+    OwnerNotices: _notices,
     WebhookOwners: _owners,
     WebhookUpkeep: _upkeep,
 }
