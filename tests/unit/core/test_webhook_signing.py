@@ -10,6 +10,7 @@ from standardwebhooks import Webhook as Verifier
 from eventsplatform.adapters.sealing import Sealing
 from eventsplatform.catalog import messages as catalog_messages
 from eventsplatform.registrations import messages as registration_messages
+from eventsplatform.registrations.admission import messages as admission_messages
 from eventsplatform.registrations.webhooks.model import EventType
 from eventsplatform.registrations.webhooks.signing import (
     RETRY_AFTER,
@@ -92,7 +93,8 @@ def test_what_a_receiver_asks_for_is_read_or_left_alone(header: str | None, aske
 
 def test_every_type_of_message_about_an_event_can_be_chosen() -> None:
     events = {f"events.{what}" for what in get_args(catalog_messages.Happening)}
-    registrations = {f"registrations.{what}" for what in get_args(registration_messages.Happening)}
+    at_the_door = get_args(admission_messages.Happening)
+    registrations = {f"registrations.{what}" for what in (*get_args(registration_messages.Happening), *at_the_door)}
 
     assert set(get_args(EventType)) == events | registrations | {"events.*", "registrations.*"}
 

@@ -28,6 +28,7 @@ EventType = Literal[
     "registrations.offered",
     "registrations.cancelled",
     "registrations.checked_in",
+    "registrations.check_in_undone",
 ]
 DisabledReason = Literal["owner", "gone", "failing"]
 
