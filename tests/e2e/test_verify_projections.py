@@ -62,6 +62,10 @@ def test_a_platform_that_has_been_used_has_no_differences(platform: RunningPlatf
     for path in (f"events/{event}/registrations/me", f"events/{deleted}"):
         assert http.delete(f"/v1/{path}", headers=(ben if "me" in path else ada).headers).is_success
     assert http.post(f"/v1/events/{event}/registrations/me/accept", headers=cem.headers).is_success
+    for registration in (platform.register(person, platform.create_event(ada)["id"]) for person in (ben, cem)):
+        door = f"/v1/events/{registration['event_id']}/check-ins"
+        platform.post(door, 200, account=ada, registration_id=registration["id"])
+    assert http.delete(f"{door}/{registration['id']}", headers=ada.headers).is_success
     assert http.post(f"/v1/events/{called_off}/cancel", headers=ada.headers, json={"reason": "Rain"}).is_success
     # And someone with an event, a draft, a place and a place in line is forgotten
     own = platform.create_event(dua)["id"]
@@ -133,6 +137,30 @@ def a_registration_nobody_told_of(platform: RunningPlatform, scene: Scene) -> It
     platform.sql("DELETE FROM registrations.event_registrations WHERE id = %s RETURNING 1", [added["id"]])
 
 
+@contextmanager
+def a_check_in_nobody_told_of(platform: RunningPlatform, scene: Scene) -> Iterator[None]:
+    (added,) = platform.sql(
+        """
+        INSERT INTO registrations.check_ins
+               (registration_id, event_id, user_id, scan_id, checked_in_at, checked_in_by, number)
+        VALUES (%s, %s, 4711, gen_random_uuid(), now(), 4712, 1)
+        RETURNING id
+        """,
+        [scene.registered, scene.event],
+    )
+    yield
+    platform.sql("DELETE FROM registrations.check_ins WHERE id = %s RETURNING 1", [added["id"]])
+
+
+@contextmanager
+def a_wrong_count_of_who_has_come(platform: RunningPlatform, scene: Scene) -> Iterator[None]:
+    platform.sql(
+        "INSERT INTO registrations.doors (event_id, checked_in, number) VALUES (%s, 3, 3) RETURNING 1", [scene.event]
+    )
+    yield
+    platform.sql("DELETE FROM registrations.doors WHERE event_id = %s RETURNING 1", [scene.event])
+
+
 def document(**changes: Any) -> Plant:
     """The event's document with changes; without any, none."""
 
@@ -200,6 +228,14 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "someone who has fallen out of the line": (
         deleted("registrations.waitlist", "registration_id = {waiting}"),
         "registration {waiting}: registrations.waitlist: expected {{'event_id': {event}",
+    ),
+    "a check-in that nobody was told of": (
+        a_check_in_nobody_told_of,
+        "registration {registered}: registrations.check_ins: expected nothing, found {{'event_id': {event}",
+    ),
+    "a wrong count of who has come": (
+        a_wrong_count_of_who_has_come,
+        "event {event}: registrations.doors: expected nothing, found {{'checked_in': 3}}",
     ),
     "a wrong counter of places": (
         updated(
