@@ -54,7 +54,7 @@ LIBRARIES = (
     "confluent_kafka",
     "email_validator",
     "fastapi",
-    "fastjsonschema",
+    "jsonschema_rs",
     "jwt",
     "mangum",
     "nats.js",
