@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import eventsplatform
-from eventsplatform.messaging.envelope import DATA_SCHEMA
+from eventsplatform.messaging.envelope import data_schema
 from eventsplatform.messaging.schemas import DIRECTORY, Schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def build() -> dict[str, Schema]:
     for path in sorted(core.rglob("messages.py")):
         module = ".".join(("eventsplatform", *path.relative_to(core).parent.parts, "messages"))
         for message_type, schema in import_module(module).schemas().items():
-            named = {"$schema": DIALECT, "$id": DATA_SCHEMA.format(type=message_type, version=VERSION), **schema}
+            named = {"$schema": DIALECT, "$id": data_schema(message_type, VERSION), **schema}
             built[f"{message_type}.v{VERSION}.json"] = named
     return built
 

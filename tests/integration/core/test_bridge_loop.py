@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -101,8 +100,8 @@ def test_a_planted_loop_stops_at_its_first_turn_and_raises_the_alarm(
 def test_a_loop_through_systems_that_forget_where_a_message_was_ends_by_its_hops(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crossed = Routes.crossed
-    monkeypatch.setattr(Routes, "crossed", lambda self, each: replace(crossed(self, each), via="", id=uuid4().hex))
+    mark = Routes.mark
+    monkeypatch.setattr(Routes, "mark", lambda self, each: {**mark(self, each), "via": "", "id": uuid4().hex})
     loop.begin(message(7))
 
     for _ in range(6):
@@ -114,8 +113,8 @@ def test_a_loop_through_systems_that_forget_where_a_message_was_ends_by_its_hops
 def test_without_the_guard_it_goes_round_for_ever(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control. Neither end knows the message again: the id changes, as with any system in between."""
     monkeypatch.setattr(Routes, "is_loop", lambda self, each: False)
-    crossed = Routes.crossed
-    monkeypatch.setattr(Routes, "crossed", lambda self, each: replace(crossed(self, each), id=uuid4().hex))
+    mark = Routes.mark
+    monkeypatch.setattr(Routes, "mark", lambda self, each: {**mark(self, each), "id": uuid4().hex})
     loop.begin(message(7))
 
     for turns in range(1, 5):

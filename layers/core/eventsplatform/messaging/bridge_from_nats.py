@@ -237,11 +237,12 @@ class BridgeFromNats:
             raise PoisonMessageError(f"{route.name}: the key would be empty")
         told = {} if message.type in (type_, arrival.subject) else {"sendertype": message.type}
         return replace(
-            self._routes.crossed(message),
+            message,
             type=type_,
             subject=message.subject or key,
             partitionkey=key,
             extensions={**message.extensions, **told},
+            **self._routes.mark(message),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,6 +20,9 @@ from eventsplatform.messaging.envelope import CONTENT_TYPE, Message
 from eventsplatform.messaging.model import Batch, Outcome
 from eventsplatform.messaging.routes import Routes, Stream, ToNats, values_of
 from eventsplatform.messaging.streams import ensure_stream
+
+# The first line, and what separates names, values and lines.
+HEADERS_OVERHEAD = 512
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class BridgeToNats:
         under_way: list[_Crossing] = []
         for position, message in enumerate(batch.messages):
             try:
-                route, captures = self._routes.route(batch.topic, message)
+                route, captures = self._routes.route(batch.topic, message.type)
                 if self._routes.is_loop(message):
                     crossings.loop(route.name, message)
                     continue
@@ -90,7 +93,7 @@ class BridgeToNats:
             under_way.append(_Crossing(position, message, route, publication))
         return under_way, len(batch.messages), None
 
-    def _publication(self, route: ToNats, message: Message, captures: dict[str, str]) -> Publication:
+    def _publication(self, route: ToNats, message: Message, captures: Mapping[str, str]) -> Publication:
         """Raises PoisonMessageError for a message that has no subject of the route's stream."""
         lookup = values_of(message, captures)
         try:
@@ -105,7 +108,7 @@ class BridgeToNats:
             "Content-Type": CONTENT_TYPE,
             "traceparent": message.traceparent,
         }
-        return Publication(subject, self._routes.crossed(message).to_json(), headers)
+        return Publication(subject, message.to_json(**self._routes.mark(message)), headers)
 
     async def _store(
         self, group: Sequence[_Crossing], publisher: OrderedPublisher, crossings: Crossings
@@ -144,12 +147,13 @@ class BridgeToNats:
 
 def message_id(route: ToNats, message: Message) -> str:
     """The same for the same message on the same route, and another one for each of its replays."""
-    parts = "\0".join((route.name, message.source, message.id, message.replay_id))
+    parts = f"{route.name}\0{message.source}\0{message.id}\0{message.replay_id}"
     return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
 
 
 def _require_size(publication: Publication, largest: int) -> None:
-    headers = sum(len(name) + len(value.encode()) + 4 for name, value in publication.headers.items())
-    size = len(publication.payload) + headers + len("NATS/1.0\r\n\r\n")
+    size = len(publication.payload) + HEADERS_OVERHEAD
+    for name, value in publication.headers.items():
+        size += len(name) + 4 * len(value)  # what it may come to in UTF-8
     if size > largest:
-        raise PoisonMessageError(f"{publication.subject} has {size} bytes; allowed: {largest}")
+        raise PoisonMessageError(f"{publication.subject} has up to {size} bytes; allowed: {largest}")

@@ -19,14 +19,18 @@ T = TypeVar("T")
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
-# Of messages of ours; those of others may name schemas of theirs.
-DATA_SCHEMA = "urn:events-platform:message:{type}:v{version}"
 _DATA_SCHEMA = re.compile(r"urn:events-platform:message:[^:]*:v([1-9][0-9]{0,8})")
 _REQUIRED = ("specversion", "id", "source", "type")
 _FIELDS = frozenset(
     {*_REQUIRED, "subject", "time", "datacontenttype", "partitionkey", "sequence", "traceparent", "via", "hops", "data"}
 )
+_OWN = _FIELDS | {"dataschema"}
 _MIRRORED = ("id", "source", "type", "subject", "time", "partitionkey", "traceparent", "sequence", "via", "hops")
+
+
+def data_schema(message_type: str, version: int) -> str:
+    """The name of the schema of our own messages; those of others may name schemas of theirs."""
+    return f"urn:events-platform:message:{message_type}:v{version}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Message:
     version: int = 1
     extensions: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> bytes:
+    def to_json(self, **changes: Any) -> bytes:
+        """The envelope; `changes` are attributes that are to be others than the message's."""
         envelope: dict[str, Any] = {
             "specversion": SPEC_VERSION,
             "id": self.id,
@@ -59,13 +64,14 @@ class Message:
             "subject": self.subject,
             "time": self.time,
             "datacontenttype": "application/json",
-            "dataschema": DATA_SCHEMA.format(type=self.type, version=self.version),
+            "dataschema": data_schema(self.type, self.version),
             "partitionkey": self.partitionkey,
             "sequence": self.sequence,
             "traceparent": self.traceparent,
             "via": self.via,
             "hops": self.hops,
             **self.extensions,
+            **changes,
             "data": self.data,
         }
         return orjson.dumps(envelope)
@@ -116,32 +122,39 @@ class Message:
     @classmethod
     def from_envelope(cls, envelope: Mapping[str, Any]) -> Message:
         """Raises PoisonMessageError, naming what is wrong."""
-        missing = [name for name in _REQUIRED if not envelope.get(name)]
+        attribute = envelope.get
+        missing = [name for name in _REQUIRED if not attribute(name)]
         if missing:
             raise PoisonMessageError(f"CloudEvents attributes missing: {', '.join(missing)}")
         if envelope["specversion"] != SPEC_VERSION:
             raise PoisonMessageError(f"specversion={envelope['specversion']!r}; allowed: {SPEC_VERSION!r}")
-        data = {} if envelope.get("data") is None else envelope["data"]
+        data = {} if attribute("data") is None else envelope["data"]
         if not isinstance(data, dict):
             raise PoisonMessageError("data is not a JSON object")
         try:
-            numbers = {name: int(envelope.get(name, 0)) for name in ("sequence", "hops")}
+            sequence, hops = int(attribute("sequence", 0)), int(attribute("hops", 0))
         except (TypeError, ValueError) as error:
             raise PoisonMessageError(f"sequence and hops must be whole numbers: {error}") from error
-        known = _FIELDS
-        if schema := _DATA_SCHEMA.fullmatch(str(envelope.get("dataschema"))):
-            numbers["version"] = int(schema[1])
-            known = known | {"dataschema"}
+        schema = _DATA_SCHEMA.fullmatch(str(attribute("dataschema")))
+        subject = str(attribute("subject") or "")
         return cls(
             id=str(envelope["id"]),
             source=str(envelope["source"]),
             type=str(envelope["type"]),
-            subject=str(envelope.get("subject") or ""),
-            time=str(envelope.get("time") or ""),
-            partitionkey=str(envelope.get("partitionkey") or envelope.get("subject") or ""),
-            traceparent=str(envelope.get("traceparent") or ""),
-            via=str(envelope.get("via") or ""),
+            subject=subject,
+            time=str(attribute("time") or ""),
+            partitionkey=str(attribute("partitionkey") or subject),
             data=data,
-            extensions={name: value for name, value in envelope.items() if name not in known},
-            **numbers,
+            sequence=sequence,
+            traceparent=str(attribute("traceparent") or ""),
+            via=str(attribute("via") or ""),
+            hops=hops,
+            version=int(schema[1]) if schema else 1,
+            extensions=_extensions(envelope, _OWN if schema else _FIELDS),
         )
+
+
+def _extensions(envelope: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    if known.issuperset(envelope):
+        return {}
+    return {name: value for name, value in envelope.items() if name not in known}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
+from typing import Any
 
 from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.envelope import Message
@@ -13,6 +15,8 @@ from eventsplatform.messaging.subjects import Lookup, Pattern, Template
 
 # A message that has crossed more often goes round, whatever it says where it came from.
 MOST_HOPS = 4
+
+KNOWN_MAXIMUM = 1_000
 
 # What a template can name of a message, beside `extension.<name>`.
 ATTRIBUTES = {
@@ -32,7 +36,11 @@ class Stream:
     max_message_bytes: int
 
     def takes(self, subject: str) -> bool:
-        return any(pattern.match(subject) is not None for pattern in self.subjects)
+        return self._expression.fullmatch(subject) is not None
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        return re.compile("|".join(pattern.expression.pattern for pattern in self.subjects))
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,25 @@ class Routes:
     to_nats: tuple[ToNats, ...]
     from_nats: tuple[FromNats, ...]
 
-    def route(self, topic: str, message: Message) -> tuple[ToNats, dict[str, str]]:
-        """The first route that takes the message, and what its wildcards stand for. Raises PoisonMessageError."""
+    def route(self, topic: str, message_type: str) -> tuple[ToNats, Mapping[str, str]]:
+        """The first route that takes such messages, and what its wildcards stand for. Raises PoisonMessageError."""
+        known = self._known.get((topic, message_type))
+        if known is None:
+            if len(self._known) >= KNOWN_MAXIMUM:
+                self._known.clear()
+            known = self._known[topic, message_type] = self._find(topic, message_type)
+        return known
+
+    def _find(self, topic: str, message_type: str) -> tuple[ToNats, Mapping[str, str]]:
         for route in self.to_nats:
-            if topic in route.topics and (captures := route.type.match(message.type)) is not None:
+            if topic in route.topics and (captures := route.type.match(message_type)) is not None:
                 return route, captures
-        raise PoisonMessageError(f"no route takes {message.type[:200]!r} of {topic}")
+        raise PoisonMessageError(f"no route takes {message_type[:200]!r} of {topic}")
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], tuple[ToNats, Mapping[str, str]]]:
+        """What was found, for types are few."""
+        return {}
 
     @cached_property
     def shards(self) -> Sequence[Shard]:
@@ -118,10 +139,10 @@ class Routes:
         """Whether the message comes round: it crossed here before, or more often than any way is long."""
         return message.hops > MOST_HOPS or self.platform in message.via.split(",")
 
-    def crossed(self, message: Message) -> Message:
-        """The message with the mark that it crossed here."""
+    def mark(self, message: Message) -> dict[str, Any]:
+        """The attributes of the message that say that it crossed here."""
         via = f"{message.via},{self.platform}" if message.via else self.platform
-        return replace(message, via=via, hops=message.hops + 1)
+        return {"via": via, "hops": message.hops + 1}
 
 
 def values_of(message: Message, captures: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Lookup:

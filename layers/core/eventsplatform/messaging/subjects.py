@@ -60,7 +60,7 @@ class Pattern:
 
     def match(self, subject: str) -> dict[str, str] | None:
         """What the named wildcards stand for; None when the subject does not match."""
-        found = self._expression.fullmatch(subject)
+        found = self.expression.fullmatch(subject)
         if found is None:
             return None
         captures = {name: decode(value) for name, value in zip(self.names, found.groups(), strict=True) if name}
@@ -88,7 +88,7 @@ class Pattern:
         return len(self.tokens) == len(other.tokens)
 
     @cached_property
-    def _expression(self) -> re.Pattern[str]:
+    def expression(self) -> re.Pattern[str]:
         kinds = {ONE: f"({_PART})", MANY: rf"({_PART}(?:\.{_PART})*)"}
         return re.compile(r"\.".join(kinds.get(token) or re.escape(token) for token in self.tokens))
 
@@ -117,6 +117,14 @@ class Placeholder:
             if value := lookup(name):
                 return value
         return ""
+
+    def tokens(self, lookup: Lookup) -> str:
+        """The value as it stands in a subject. Raises ValueError when it would leave a token empty."""
+        value = self.value(lookup)
+        encoded = encode_all(value) if self.many else encode(value)
+        if not encoded:
+            raise ValueError(f"{' and '.join(self.names)}: {value!r} would leave a token of the subject empty")
+        return encoded
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class Template:
 
     def subject(self, lookup: Lookup) -> str:
         """The subject with its values encoded. Raises ValueError when a value is empty or the subject too long."""
-        subject = "".join(part if isinstance(part, str) else _encoded(part, lookup) for part in self.parts)
+        subject = "".join([part if isinstance(part, str) else part.tokens(lookup) for part in self.parts])
         if len(subject) > LONGEST_SUBJECT:
             raise ValueError(f"a subject of {len(subject)} characters; allowed: {LONGEST_SUBJECT}")
         return subject
@@ -164,20 +172,19 @@ class Template:
         return Pattern.parse(".".join(tokens))
 
 
-def _encoded(placeholder: Placeholder, lookup: Lookup) -> str:
-    value = placeholder.value(lookup)
-    tokens = value.split(".") if placeholder.many else [value]
-    if not all(tokens):
-        raise ValueError(f"{' and '.join(placeholder.names)}: {value!r} would leave a token of the subject empty")
-    return ".".join(map(encode, tokens))
-
-
 @lru_cache(8_192)
 def encode(token: str) -> str:
     """One token of a subject, whatever the text is; percent-encoded as in RFC 3986, dots and tildes as well."""
     if _PLAIN.fullmatch(token):
         return token
     return quote(token, safe=":").replace(".", "%2E").replace("~", "%7E")
+
+
+@lru_cache(1_024)
+def encode_all(tokens: str) -> str:
+    """The tokens, each encoded; empty when one of them is."""
+    encoded = [encode(token) for token in tokens.split(".")]
+    return ".".join(encoded) if all(encoded) else ""
 
 
 def decode(token: str) -> str:
