@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
-_DATA_SCHEMA = re.compile(r"urn:events-platform:message:[^:]*:v([1-9][0-9]{0,8})")
+_DATA_SCHEMA = re.compile(r"urn:events-platform:message:.*:v([1-9][0-9]{0,8})", re.DOTALL)
 _REQUIRED = ("specversion", "id", "source", "type")
 _FIELDS = frozenset(
     {*_REQUIRED, "subject", "time", "datacontenttype", "partitionkey", "sequence", "traceparent", "via", "hops", "data"}
