@@ -152,6 +152,9 @@ def _document_problems(document: dict[str, Any], refusals: dict[tuple[str, str],
         for method, operation in methods.items():
             for status, description in refusals[path, method].items():
                 operation["responses"][status] = {"description": description, **content}
+            for status, answer in operation["responses"].items():
+                if status >= "4" and "content" not in answer:
+                    answer |= content  # an error that the endpoint documents itself
             if method.upper() in WRITES:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
 

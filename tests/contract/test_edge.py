@@ -62,6 +62,7 @@ LIMITS = {
     "GET /v1/users/me/export": "export",
     "GET /v1/search/events": "search",
     "POST /v1/events/{event_id}/series": "series",
+    "GET /v1/users/me/calendar.ics": "feed",
     "POST /v1/webhooks": "delivery",
     "POST /v1/webhooks/{webhook_id}/secret": "delivery",
     "POST /v1/webhooks/{webhook_id}/deliveries": "delivery",

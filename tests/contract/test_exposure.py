@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from local.metrics import EmfMetrics
 from local.openapi import load_function
 from local.platform import PlatformSettings, _extras
 from tests.support.application import ROOT, template_application
+from tests.support.template_rules.templates import Templates
 
 # Where frameworks and people put what helps in developing: the local gateway's own, and the usual ones.
 USUAL = ("/dev", "/debug", "/docs", "/redoc", "/swagger", "/openapi", "/metrics", "/admin", "/actuator", "/env", "/app")
@@ -51,6 +53,39 @@ def test_such_pages_are_of_the_local_gateway_alone() -> None:
     assert "local" in Gateway.__module__
     for module in (ROOT / "layers" / "core").rglob("*.py"):
         assert '"/dev/' not in module.read_text(), module
+
+
+def what_api_gateway_would_log(resources: dict[str, Any]) -> list[str]:
+    """Settings by which API Gateway writes down the queries of requests: the address of a calendar is a secret."""
+    found = []
+    for name, resource in resources.items():
+        properties = resource.get("Properties", {})
+        found += [
+            f"{name}: {setting}" for setting in ("AccessLogSetting", "AccessLogSettings") if setting in properties
+        ]
+        for method in properties.get("MethodSettings", []):
+            found += [f"{name}: DataTraceEnabled"] * bool(method.get("DataTraceEnabled"))
+            found += [f"{name}: LoggingLevel"] * (method.get("LoggingLevel") not in (None, "OFF", "ERROR"))
+    return found
+
+
+def test_api_gateway_keeps_no_log_of_what_was_asked_for() -> None:
+    sources = Templates.load(ROOT).sources
+
+    assert [each for source in sources.values() for each in what_api_gateway_would_log(source["Resources"])] == []
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"AccessLogSetting": {"Format": "$context.requestId"}},
+        {"MethodSettings": [{"LoggingLevel": "INFO"}]},
+        {"MethodSettings": [{"LoggingLevel": "ERROR", "DataTraceEnabled": True}]},
+    ],
+)
+def test_a_log_of_requests_would_be_noticed(properties: dict[str, Any]) -> None:
+    """The control. A log of accesses may come, with a format that leaves queries out, and with a look at this."""
+    assert len(what_api_gateway_would_log({"RestApi": {"Properties": properties}})) == 1
 
 
 # ---------------------------------------------------------------------------------- secrets in the repository

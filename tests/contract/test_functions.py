@@ -247,6 +247,14 @@ class Fresh:
         assert self._platform.http.post(path, headers=ada.headers).status_code == 200
         return str(event_id)
 
+    def _subscriber_id(self) -> str:
+        """Ada, whose calendar can be subscribed to."""
+        self._calendar_token()
+        return self._values["user_id"]
+
+    def _calendar_token(self) -> str:
+        return self._platform.calendar_feed(self._ada())["token"]
+
     def _ada(self) -> Account:
         return Account(int(self._values["user_id"]), self._values["email"], self._values["access_token"])
 

@@ -40,6 +40,7 @@ class Request:
     """What goes into an endpoint's path, and what is sent; `headers` in place of the caller's own."""
 
     path: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, str] | None = None
     body: Any = None
     headers: Mapping[str, str] | None = None
 
@@ -117,6 +118,12 @@ class World:
         self.platform.repeat_event(owner, event_id)
         return event_id
 
+    def calendar_token(self) -> str:
+        """Of the owner's calendar."""
+        owner = self.account("owner")
+        assert owner is not None
+        return self.platform.calendar_feed(owner)["token"]
+
     @cache  # noqa: B019  there is one world
     def helper(self) -> Account:
         return self.platform.sign_up("Helga Helper")
@@ -132,7 +139,9 @@ class World:
         request = REQUESTS[endpoint](self, caller)
         own = account.headers if account else {}
         headers = own if request.headers is None else request.headers
-        return self.platform.http.request(method, path.format(**request.path), json=request.body, headers=headers)
+        return self.platform.http.request(
+            method, path.format(**request.path), params=request.query, json=request.body, headers=headers
+        )
 
     def act(self, action: str, caller: str) -> str:
         """`ok`, an error's code, or the status with which the connection was refused."""
@@ -414,6 +423,23 @@ def _(world: World, _caller: str) -> Request:
     check_ins = f"/v1/events/{path['event_id']}/check-ins"
     world.platform.post(check_ins, 200, account=owner, registration_id=path["registration_id"])
     return Request(path=path)
+
+
+@request_for("POST /v1/users/me/calendar")
+def _(world: World, caller: str) -> Request:
+    return Request(headers=_used_up(world, caller))
+
+
+@request_for("GET /v1/users/me/calendar")
+@request_for("DELETE /v1/users/me/calendar")
+def _(world: World, _caller: str) -> Request:
+    world.calendar_token()
+    return Request()
+
+
+@request_for("GET /v1/users/me/calendar.ics")
+def _(world: World, _caller: str) -> Request:
+    return Request(query={"token": world.calendar_token()})
 
 
 def _used_up(world: World, caller: str) -> Mapping[str, str]:

@@ -56,7 +56,12 @@ def test_what_looks_like_a_secret_is_found_whosever_it_is(state: Path) -> None:
 
 def test_what_clients_send_and_get_is_taken_note_of(state: Path) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"access_token": "access-token-1", "user": {"email": "ada@example.org"}})
+        told = {
+            "access_token": "access-token-1",
+            "user": {"email": "ada@example.org"},
+            "url": f"/x.ics?token={'t' * 43}",
+        }
+        return httpx.Response(200, json=told)
 
     used = UsedSecrets()
     with used.watch(httpx.Client(transport=httpx.MockTransport(answer), base_url="http://test")) as client:
@@ -64,13 +69,21 @@ def test_what_clients_send_and_get_is_taken_note_of(state: Path) -> None:
             "/", json={"password": PASSWORD, "name": "Ada Lovelace"}, headers={"Authorization": "Bearer tokentoken"}
         )
         client.post("/", content=b"not JSON")
+        client.get("/x.ics", params={"token": "u" * 43})
+        client.get("/x.ics", params={"token": "made up by a fuzzer"})
     (state / "secrets.json").write_text(json.dumps({"JwtKeys": '{"active": "k1", "k1": "kkkkkkkkkkkk"}'}))
     text = "Open http://localhost/app/verify#token=mailed-token-1."
     Mailbox(state / "mail").put(text_message(sender="a@b.c", to=["bob@example.org"], subject="x", text=text))
     used.add_kept(state)
 
     accounts = {PASSWORD, "tokentoken", "access-token-1", "ada@example.org"}
-    assert used.known.keys() == accounts | {"kkkkkkkkkkkk", "bob@example.org", "mailed-token-1"}
+    assert used.known.keys() == accounts | {
+        "kkkkkkkkkkkk",
+        "bob@example.org",
+        "mailed-token-1",
+        "t" * 43,
+        "u" * 43,
+    }
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ from eventsplatform.operations.migrate import migrate
 from eventsplatform.registrations.admission.check_ins import CheckIns
 from eventsplatform.registrations.admission.repository import PostgresAdmission
 from eventsplatform.registrations.admission.tickets import Tickets
+from eventsplatform.registrations.calendar_feeds import CalendarFeeds
+from eventsplatform.registrations.calendar_feeds_repository import PostgresCalendarFeeds
 from eventsplatform.registrations.model import EventFacts
 from eventsplatform.registrations.repository import PostgresRegistrations
 from eventsplatform.registrations.service import Registrations
@@ -119,6 +121,7 @@ class Services:
     registrations: Registrations
     tickets: Tickets
     check_ins: CheckIns
+    feeds: CalendarFeeds
     poked: list[set[int]]
     mailbox: Mailbox
     revoked: RecordedRevocations
@@ -269,6 +272,7 @@ def services(
             registrations=registrations,
             tickets=Tickets(admission, read_ticket_keys, read_ticket_keys, registrations.facts_of, clock),
             check_ins=CheckIns(admission, lambda id_: registrations.learn_events([directory.describe(id_)]), clock),
+            feeds=CalendarFeeds(work("registrations", PostgresCalendarFeeds), clock),
             poked=poked,
             mailbox=mailbox,
             revoked=revoked,

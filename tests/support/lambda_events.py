@@ -53,6 +53,7 @@ def rest_event(
             "httpMethod": method,
             "path": f"/dev{path}",
             "protocol": "HTTP/1.1",
+            "domainName": "api.example.org",
             "stage": "dev",
             "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
             "identity": {"sourceIp": "203.0.113.7", "userAgent": "test"},

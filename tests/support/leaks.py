@@ -19,6 +19,8 @@ SHORTEST = 10
 
 _SECRET_MEMBERS = re.compile(r"(password|token|secret|ticket)$", re.IGNORECASE)
 _MAIL_MEMBERS = re.compile(r"(e?mail|to)$", re.IGNORECASE)
+# Of the platform's own length: what a fuzzer makes up may stand anywhere.
+_TOKEN_OF_URL = re.compile(r"[?&]token=([\w-]{43})(?![\w-])")
 _TOKEN_OF_LINK = re.compile(r"[#?&]token=([\w~-]+)")
 
 # What is a secret whoever used it. Engines do log words with an @ in them, so addresses are searched for in the logs
@@ -62,6 +64,7 @@ class UsedSecrets:
     def _note_request(self, request: httpx.Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         self.add("authorization", token or scheme)
+        self._add_token_of(str(request.url))
         self._add_json(request.read())
 
     def _note_response(self, response: httpx.Response) -> None:
@@ -74,6 +77,10 @@ class UsedSecrets:
                 where = f"{response.request.method} {response.request.url.path}"
                 self.echoed.append(f"{where} {response.status_code}: {what}")
         self._add_json(content)
+
+    def _add_token_of(self, url: str) -> None:
+        if token := _TOKEN_OF_URL.search(url):
+            self.add("token in a URL", token[1])
 
     def _add_json(self, content: bytes) -> None:
         try:
@@ -88,6 +95,8 @@ class UsedSecrets:
                     self.add(all_of or name, member)
                 elif _MAIL_MEMBERS.search(name) and isinstance(member, str) and "@" in member:
                     self.add("address", member)
+                elif isinstance(member, str):
+                    self._add_token_of(member)
                 self._add_members(member)
         elif isinstance(value, list):
             for item in value:

@@ -216,6 +216,13 @@ class RunningPlatform:
         series: dict[str, Any] = answer.json()
         return series
 
+    def calendar_feed(self, account: Account) -> dict[str, str]:
+        """The `url` at which the account's calendar can be subscribed to from now on, and the `token` in it."""
+        answer = self.http.post("/v1/users/me/calendar", headers=account.headers)
+        assert answer.status_code == 201, answer.text
+        url = answer.json()["url"]
+        return {"url": url, "token": url.rpartition("token=")[2]}
+
     def register(self, account: Account, event_id: int) -> dict[str, Any]:
         answer = self.http.post(f"/v1/events/{event_id}/registrations", headers=account.headers)
         assert answer.status_code == 201, answer.text

@@ -186,6 +186,13 @@ MAP = {
         export=EXPORTED,
         erasure="numbers alone, for a month; who is erased has no address to send to",
     ),
+    "registrations.calendar_feeds": Held(
+        personal=columns("user_id token_hash created_at"),
+        besides=frozenset(),
+        export=EXPORTED,
+        erasure="deleted",
+        secret=columns("token_hash"),
+    ),
     "registrations.announcements": Held(
         personal=columns("schedule"),
         besides=columns("event_id changed_at announce_at reminded_for"),
@@ -254,6 +261,7 @@ WITHOUT_TEXT = {
     "catalog.team_members",
     "registrations.webhook_secrets",
     "registrations.suspended_users",
+    "registrations.calendar_feeds",
 }
 
 
@@ -425,6 +433,10 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
                 (email, user_id),
             )
         connection.execute(
+            "INSERT INTO registrations.calendar_feeds (user_id, token_hash) VALUES (%s, sha256(%s::bytea))",
+            (user_id, email.encode()),
+        )
+        connection.execute(
             "INSERT INTO catalog.team_members (event_id, user_id, role) VALUES (%s, %s, 'check_in')", (helped, user_id)
         )
         connection.execute(
@@ -505,7 +517,7 @@ def test_nothing_survives_an_erasure(
     running: People, others: Services, migrated_database: str, somebody: Somebody
 ) -> None:
     before = traces(migrated_database, somebody)
-    assert "catalog.team_members" in rows_about(migrated_database, somebody)
+    assert {"catalog.team_members", "registrations.calendar_feeds"} <= set(rows_about(migrated_database, somebody))
     erased = {table for table, held in MAP.items() if held.erasure.startswith(("anonymised", "deleted"))}
     assert erased - WITHOUT_TEXT <= before.keys(), "the control: the marker was everywhere"
     assert {"messaging.outbox", "registrations.events", "catalog.events"} <= before.keys()

@@ -138,6 +138,23 @@ def test_reading_an_event_takes_one_round_trip(proxied: tuple[CountingProxy, Ser
     assert counted == [1]
 
 
+def test_reading_a_calendar_that_is_subscribed_to_takes_one_round_trip(
+    proxied: tuple[CountingProxy, Services], event_id: int
+) -> None:
+    proxy, running = proxied
+    person = caller(8_020)
+    running.registrations.register(event_id, person)
+    token = running.feeds.renew("https://api.example.org", person).url.partition("token=")[2]
+    for _ in range(6):
+        running.feeds.read(token)
+
+    with proxy.counting() as counted:
+        found = running.feeds.read(token)
+
+    assert counted == [1]
+    assert len(found.attendances) == 1
+
+
 def test_registering_takes_one_round_trip(proxied: tuple[CountingProxy, Services], event_id: int) -> None:
     proxy, running = proxied
     for user_id in range(8_000, 8_006):

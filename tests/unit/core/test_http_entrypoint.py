@@ -133,6 +133,11 @@ async def cached(response: Response) -> int:
     return 1
 
 
+@function.get("/v1/address")
+async def get_address(address: str = function.address()) -> str:
+    return address
+
+
 @function.get("/v1/picture")
 async def picture() -> Response:
     return Response(b"\x89PNG\r\n", media_type="image/png")
@@ -195,6 +200,13 @@ def test_every_answer_has_the_request_id_and_the_security_headers() -> None:
         assert headers["strict-transport-security"].startswith("max-age=")
         assert headers["referrer-policy"] == "no-referrer"
         assert "camera=()" in headers["permissions-policy"]
+
+
+def test_an_endpoint_is_told_where_the_request_was_sent_to_as_api_gateway_has_it() -> None:
+    """With its stage, and without the query. A Host header is the client's word."""
+    answer = call("GET", "/v1/address", headers={"Host": "evil.example.org"}, query={"token": ["secret"]})
+
+    assert json.loads(answer["body"]) == "https://api.example.org/dev/v1/address"
 
 
 def test_an_endpoint_may_allow_caching() -> None:

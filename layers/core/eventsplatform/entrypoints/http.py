@@ -87,6 +87,7 @@ class _Admitted:
     caller: Caller | None
     client: Client
     named: NamedRequest | None
+    address: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -159,6 +160,14 @@ class HttpFunction:
 
         return Depends(connected)
 
+    def address(self) -> Any:
+        """An argument default that injects the URL that the request was sent to, without its query."""
+
+        async def addressed() -> str:
+            return self._in_hand.address
+
+        return Depends(addressed)
+
     @property
     def _in_hand(self) -> _Admitted:
         assert self._admitted is not None
@@ -218,7 +227,7 @@ class HttpFunction:
         if (limit := self._limit_of(event)) is not None:
             headers = provide(Gate).admit(caller, client.address, limit).headers
         self.access.check(caller, _is_verified)
-        return _Admitted(caller, client, self._named(event, caller, client, content), headers)
+        return _Admitted(caller, client, self._named(event, caller, client, content), _address(event), headers)
 
     def _limit_of(self, event: dict[str, Any]) -> LimitClass | None:
         """A form that there isn't counts as any request; the endpoint refuses it."""
@@ -264,6 +273,13 @@ class _Contained:
             await self._app(scope, receive, send)
         except Exception:
             logger.exception("unexpected error")
+
+
+def _address(event: dict[str, Any]) -> str:
+    """As API Gateway has it, with the stage or the base path that it takes off the function's."""
+    context = event["requestContext"]
+    scheme = header(event["headers"], "x-forwarded-proto") or "https"
+    return f"{scheme}://{context['domainName']}{context['path']}"
 
 
 def _caller(event: dict[str, Any]) -> Caller | None:

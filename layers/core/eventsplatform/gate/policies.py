@@ -17,6 +17,8 @@ SEARCH = LimitClass("search", user=300, address=600)
 WRITE = LimitClass("write", user=300, address=300)
 # A request may write 366 events.
 SERIES = LimitClass("series", user=10, address=10)
+# Those who subscribe to calendars for many people come from few addresses.
+FEED = LimitClass("feed", user=60, address=600)
 REGISTRATION = LimitClass("registration", user=60, address=60)
 EXPORT = LimitClass("export", user=10, address=10)
 # What makes the platform call an address of the caller's choice.
@@ -27,7 +29,7 @@ SOCKET = LimitClass("socket", user=600, address=600)
 SIGN_IN = LimitClass("sign_in", user=120, address=120, fallback=True)
 MAIL = LimitClass("mail", user=60, address=60, fallback=True)
 
-LIMIT_CLASSES = (READ, SEARCH, WRITE, SERIES, REGISTRATION, EXPORT, DELIVERY, ADMIN, SOCKET, SIGN_IN, MAIL)
+LIMIT_CLASSES = (READ, SEARCH, WRITE, SERIES, FEED, REGISTRATION, EXPORT, DELIVERY, ADMIN, SOCKET, SIGN_IN, MAIL)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ class AttendeeStore(PlaceStore, Protocol):
 
     def held_check_ins(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
 
+    def held_feeds(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]: ...
+
+    def delete_feed(self, user_id: int) -> bool: ...
+
 
 class Attendees:
     def __init__(self, work: Work[AttendeeStore], clock: Clock, offer_lifetime: timedelta = OFFER_LIFETIME) -> None:
@@ -39,6 +43,7 @@ class Attendees:
         """
         with self._work() as (store, _):
             store.erase_user(user_id)
+            store.delete_feed(user_id)
         with self._work.statement() as store:
             events = store.events_ahead(user_id, self._clock())
         for event_id in events:
@@ -53,6 +58,7 @@ class Attendees:
                     "event_registrations": lambda after_id, limit: store.held_registrations(user_id, after_id, limit),
                     "attendee_mails": lambda after_id, limit: store.held_mails(user_id, after_id, limit),
                     "check_ins": lambda after_id, limit: store.held_check_ins(user_id, after_id, limit),
+                    "calendar_feeds": lambda after_id, limit: store.held_feeds(user_id, after_id, limit),
                 },
                 after,
             )

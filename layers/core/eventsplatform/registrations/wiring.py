@@ -18,6 +18,8 @@ from eventsplatform.observability import logger
 from eventsplatform.registrations.attendee_mails import AttendeeMails
 from eventsplatform.registrations.attendees import Attendees
 from eventsplatform.registrations.attendees_repository import PostgresAttendees
+from eventsplatform.registrations.calendar_feeds import CalendarFeeds
+from eventsplatform.registrations.calendar_feeds_repository import PostgresCalendarFeeds
 from eventsplatform.registrations.exports import RegistrationExports
 from eventsplatform.registrations.exports_repository import PostgresExports
 from eventsplatform.registrations.lifecycle import OFFER_LIFETIME
@@ -94,6 +96,10 @@ def _attendees() -> Attendees:
     return Attendees(unit_of_work(database(), PostgresAttendees), utc_now, _offer_lifetime())
 
 
+def _calendar_feeds() -> CalendarFeeds:
+    return CalendarFeeds(unit_of_work(database(), PostgresCalendarFeeds), utc_now)
+
+
 def _exports() -> RegistrationExports:
     work = unit_of_work(database(), PostgresExports)
     return RegistrationExports(work, _registrations(), PeopleFunctions(FunctionClient()), utc_now)
@@ -124,6 +130,7 @@ FACTORIES: dict[type, Callable[[], Any]] = {
     Registrations: _registrations,
     AttendeeMails: _attendee_mails,
     Attendees: _attendees,
+    CalendarFeeds: _calendar_feeds,
     MailQueue: _mail_queue,
     RegistrationExports: _exports,
     RegistrationMonths: _months,
