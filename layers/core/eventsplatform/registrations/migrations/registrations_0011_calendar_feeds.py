@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "registrations_0010"
-down_revision = "registrations_0009"
+revision = "registrations_0011"
+down_revision = "registrations_0010"
 
 
 def upgrade() -> None:
