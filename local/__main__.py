@@ -14,6 +14,7 @@ COMMANDS = {
     "nats": "print the messages that outside services get over NATS",
     "openapi": "print the OpenAPI document of the REST API",
     "partner-token": "let a partner system send commands on someone's behalf",
+    "replay": "send messages again: of a time, of an aggregate, or dead letters",
     "routes": "check and print which messages cross between Kafka and NATS",
     "schemas": "write the JSON Schemas of messages",
     "verify-projections": "compare every projection with the event store",

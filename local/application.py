@@ -228,3 +228,4 @@ class Application:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     buckets: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    kafka_topics: tuple[str, ...] = ()

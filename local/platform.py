@@ -280,7 +280,9 @@ def _read_application(settings: PlatformSettings, endpoints: Endpoints) -> Appli
 
 
 def _topics(application: Application) -> list[str]:
-    return sorted({topic for mapping in application.kafka_mappings for topic in mapping.topics})
+    """Those that are declared, dead letters' included, and those that are read."""
+    read = {topic for mapping in application.kafka_mappings for topic in mapping.topics}
+    return sorted({*application.kafka_topics, *read})
 
 
 def _addresses(endpoints: Endpoints, host: str, port: int) -> Addresses:

@@ -16,7 +16,14 @@ from local.template.apis import read_rest_api, read_websocket_api
 from local.template.functions import read_functions
 from local.template.intrinsics import TemplateError
 from local.template.stack import Stack
-from local.template.storage import read_buckets, read_queues, read_secrets, read_state_machines, read_topics
+from local.template.storage import (
+    read_buckets,
+    read_kafka_topics,
+    read_queues,
+    read_secrets,
+    read_state_machines,
+    read_topics,
+)
 from local.template.triggers import read_mappings, read_schedules
 
 __all__ = ["TemplateError", "read_application"]
@@ -144,6 +151,7 @@ def read_application(
         secrets=read_secrets(stack),
         buckets=read_buckets(stack),
         topics=read_topics(stack),
+        kafka_topics=read_kafka_topics(stack),
     )
 
 

@@ -118,6 +118,12 @@ def read_topics(stack: Stack) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_kafka_topics(stack: Stack) -> tuple[str, ...]:
+    return tuple(
+        physical_name(resource, "TopicName") for resource in stack.all_resources() if resource.type == "AWS::MSK::Topic"
+    )
+
+
 def _check_protocol(resource: Resource, property_: str, protocol: object) -> None:
     if protocol not in ("email", "email-json", "sms", "http", "https"):
         raise resource.error(property_, f"{protocol} subscriptions are not supported on one machine")

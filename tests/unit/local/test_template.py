@@ -281,6 +281,7 @@ class TestStorage:
     def test_resources_of_nested_stacks_are_part_of_the_application(self, application: Application) -> None:
         assert application.buckets == ("uploads-test",)
         assert application.topics == ("Notifications",)
+        assert application.kafka_topics == ("orders.v1",)
         assert application.secrets == {
             "SigningKey": Secret("SigningKey", generate={"PasswordLength": 64, "ExcludePunctuation": True})
         }

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from eventsplatform.config import KafkaSettings, read_setting
+from eventsplatform.errors import DependencyUnavailableError, NotFoundError
 from eventsplatform.observability import logger
 from eventsplatform.transactions import require_no_locks
 
@@ -180,6 +181,70 @@ class _Session:
         logger.warning("kafka client error", extra={"error": str(error)})
         if error.fatal() or error.code() == error._ALL_BROKERS_DOWN:
             self.live = False
+
+
+class TopicReader:
+    """Reads what a topic holds, without a consumer group: nobody's place in it changes."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+
+    def read(
+        self, topic: str, after: Mapping[int, int], limit: int, *, timeout_seconds: float = DELIVERY_TIMEOUT_SECONDS
+    ) -> tuple[list[Message], dict[int, int], bool]:
+        """At most so many records behind the offsets, the next offset of each partition, and whether it is the end.
+
+        A partition that is not in `after` is read from its beginning. Raises NotFoundError for a topic that is not
+        there, DependencyUnavailableError when Kafka does not answer.
+        """
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+        require_no_locks("Kafka")
+        deadline = time.monotonic() + timeout_seconds
+        consumer = Consumer(
+            client_configuration(self._settings)
+            | {
+                "group.id": "evp-reader",  # librdkafka wants one; nothing is committed under it
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 20,
+                "error_cb": _log_error,
+            }
+        )
+        try:
+            consumer.poll(0)  # has the authentication token made, which the next call does not
+            found = consumer.list_topics(topic, timeout=timeout_seconds).topics[topic]
+            if found.error is not None or not found.partitions:
+                raise NotFoundError(f"There is no topic {topic}.")
+            reached = {number: after.get(number, OFFSET_BEGINNING) for number in found.partitions}
+            consumer.assign([TopicPartition(topic, number, offset) for number, offset in reached.items()])
+            return self._poll(consumer, reached, limit, deadline)
+        except KafkaException as error:
+            raise DependencyUnavailableError("message broker") from error
+        finally:
+            consumer.close()
+
+    @staticmethod
+    def _poll(
+        consumer: Any, reached: dict[int, int], limit: int, deadline: float
+    ) -> tuple[list[Message], dict[int, int], bool]:
+        from confluent_kafka import KafkaError, KafkaException
+
+        unread = set(reached)
+        records: list[Message] = []
+        while unread and len(records) < limit:
+            record = consumer.poll(0.2)
+            if record is None:
+                if time.monotonic() > deadline:
+                    raise DependencyUnavailableError("message broker")
+            elif record.error() is None:
+                records.append(record)
+                reached[record.partition()] = record.offset() + 1
+            elif record.error().code() == KafkaError._PARTITION_EOF:
+                unread.discard(record.partition())
+            else:
+                raise KafkaException(record.error())
+        return records, reached, not unread
 
 
 def _log_error(error: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from eventsplatform.catalog.commands import CancelEvent, CreateEvent, UpdateEvent
 from eventsplatform.catalog.model import KnownEvent, Location
 from eventsplatform.messaging.model import Change
 from eventsplatform.messaging.schemas import Schema, asked, told
@@ -19,6 +18,8 @@ _NOT_TOLD = frozenset({"registered", "waitlisted", "available", "starts_at_local
 
 def schemas() -> Mapping[str, Schema]:
     """What the data of each type look like."""
+    from eventsplatform.catalog.commands import CancelEvent, CreateEvent, UpdateEvent  # most functions have none
+
     event = told(KnownEvent, without=_NOT_TOLD)
     return {
         **dict.fromkeys((f"events.{what}" for what in get_args(Happening)), event),

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
+from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer, TopicReader
 from eventsplatform.clock import Clock, rfc3339, utc_now
 from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.messaging.replay import DeadLetter
 from eventsplatform.observability import emit_metric, logger
 from eventsplatform.redaction import REDACTED
 
@@ -88,6 +89,32 @@ class DeadLetters:
         if self._producer.send([message]) != [True]:
             raise DependencyUnavailableError("message broker")
         emit_metric("dead_letters_total", 1, topic=str(record["topic"]))
+
+
+class KafkaDeadLetters:
+    """Reads what consumer groups have put aside."""
+
+    def __init__(self, reader: TopicReader) -> None:
+        self._reader = reader
+
+    def read(self, group: str, after: Mapping[int, int], limit: int) -> tuple[list[DeadLetter], dict[int, int], bool]:
+        """Raises NotFoundError for a group that is none, DependencyUnavailableError when Kafka does not answer."""
+        records, reached, is_end = self._reader.read(dead_letter_topic(group), after, limit)
+        return [_letter(record) for record in records], reached, is_end
+
+
+def _letter(record: Any) -> DeadLetter:
+    """Of confluent_kafka's messages, which say what they are only when they are asked."""
+    headers = dict(record.headers() or [])
+    return DeadLetter(
+        partition=record.partition(),
+        offset=record.offset(),
+        put_aside_at=datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC),
+        key=record.key(),
+        value=record.value(),
+        origin=(headers.get(f"{PREFIX}origin") or b"").decode(errors="replace"),
+        redacted=f"{PREFIX}redacted" in headers,
+    )
 
 
 def _decoded(content: str | None) -> bytes | None:

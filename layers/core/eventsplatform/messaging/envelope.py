@@ -78,6 +78,7 @@ class Message:
 
     def to_headers(self) -> dict[str, str]:
         values = {name: str(getattr(self, name)) for name in _MIRRORED}
+        values["replayid"] = self.replay_id
         headers = {f"ce_{name}": value for name, value in values.items() if value}
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
 

@@ -17,6 +17,7 @@ from eventsplatform.messaging.inbox import CommandRecords
 from eventsplatform.messaging.months import OutboxMonths
 from eventsplatform.messaging.records import Records
 from eventsplatform.messaging.relay import Relay
+from eventsplatform.messaging.replay import Replay, Sending
 from eventsplatform.messaging.replies import Replies
 from eventsplatform.observability import emit_metric
 
@@ -95,6 +96,23 @@ def _months() -> OutboxMonths:
     return OutboxMonths(PostgresMonths(database(), OUTBOX), utc_now)
 
 
+def _replay() -> Replay:
+    from eventsplatform.adapters.kafka import KafkaMessage, TopicReader, kafka_producer
+    from eventsplatform.adapters.postgres import database
+    from eventsplatform.clock import utc_now
+    from eventsplatform.config import KafkaSettings
+    from eventsplatform.messaging.dead_letters import KafkaDeadLetters
+    from eventsplatform.messaging.replay_repository import PostgresEventStore
+
+    def send(sendings: Sequence[Sending]) -> list[bool]:
+        return kafka_producer().send(
+            [KafkaMessage(each.topic, each.key, each.message.to_json(), each.message.to_headers()) for each in sendings]
+        )
+
+    letters = KafkaDeadLetters(TopicReader(KafkaSettings.from_environment()))
+    return Replay(PostgresEventStore(database()), letters, send, utc_now)
+
+
 def _command_records() -> CommandRecords:
     from eventsplatform.adapters.postgres import database
 
@@ -115,6 +133,7 @@ FACTORIES: dict[type, Callable[[], Any]] = {
     Records: _records,
     History: _history,
     OutboxMonths: _months,
+    Replay: _replay,
     CommandRecords: _command_records,
     Replies: _replies,
 }

@@ -10,7 +10,6 @@ from typing import Literal, get_args
 
 from eventsplatform.messaging.model import Change
 from eventsplatform.messaging.schemas import Schema, asked, told
-from eventsplatform.registrations.commands import CreateRegistration
 from eventsplatform.registrations.model import Counts, Registration
 
 Happening = Literal["created", "waitlisted", "offered", "cancelled"]
@@ -28,6 +27,8 @@ class ToldRegistration(Registration):
 
 def schemas() -> Mapping[str, Schema]:
     """What the data of each type look like."""
+    from eventsplatform.registrations.commands import CreateRegistration  # most functions have none
+
     return {
         **dict.fromkeys((f"registrations.{what}" for what in get_args(Happening)), told(ToldRegistration)),
         "inbound.registrations.create": asked(CreateRegistration),
