@@ -266,7 +266,7 @@ def services(
             mails=AccountMails(accounts, mailbox.sent.append, WEB_URL, clock),
             housekeeping=Housekeeping(work("identity", PostgresHousekeeping), clock),
             catalog=catalog,
-            teams=Teams(catalog_work, AnyUser()),
+            teams=Teams(catalog_work, AnyUser(), clock),
             series=EventSeries(catalog_work, clock),
             history=EventHistory(catalog_work, RecordedEvents(messaging)),
             registrations=registrations,

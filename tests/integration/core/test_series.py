@@ -14,7 +14,7 @@ import pytest
 
 from eventsplatform.catalog.lowering import Lowering
 from eventsplatform.catalog.messages import facts_of
-from eventsplatform.catalog.model import CapacityAnswer, Event, EventPatch, HistoryQuery, KnownEvent
+from eventsplatform.catalog.model import TEAM_MAXIMUM, CapacityAnswer, Event, EventPatch, HistoryQuery, KnownEvent
 from eventsplatform.catalog.occurrences import SeriesIn, SeriesMade, SeriesQuery
 from eventsplatform.catalog.repository import PostgresCatalog
 from eventsplatform.catalog.service import Catalog
@@ -375,6 +375,40 @@ def test_who_manages_one_of_them_alone_changes_that_one_alone(
             act()
 
     assert [event.title for event in shown(running, event_ids)] == ["A concert", "Mine", "A concert", "A concert"]
+
+
+def test_a_team_is_changed_in_one_of_them_or_in_all_that_are_ahead(
+    running: Services, migrated_database: str, owner: Caller, stranger: Caller
+) -> None:
+    event_ids = published(running, owner)
+    begin(running, migrated_database, event_ids[0])
+
+    def roles() -> list[str | None]:
+        return [event.role_of(stranger.user_id) for event in shown(running, event_ids)]
+
+    running.teams.put(event_ids[1], stranger.user_id, "check_in", owner)
+    assert roles() == [None, "check_in", None, None]
+    running.teams.put(event_ids[2], stranger.user_id, "manager", owner, scope="all")
+    assert roles() == [None, "manager", "manager", "manager"]
+    running.teams.remove(event_ids[2], stranger.user_id, stranger, scope="following")
+    assert roles() == [None, "manager", None, None]
+    running.teams.remove(event_ids[3], stranger.user_id, owner, scope="all")
+    assert roles() == [None] * 4
+    with pytest.raises(NotFoundError):
+        running.teams.remove(event_ids[3], stranger.user_id, owner, scope="all")
+    assert [row["type"] for row in told(migrated_database, event_ids[3])][-2:] == ["events.updated"] * 2
+
+
+def test_a_team_that_is_full_somewhere_is_added_to_nowhere(running: Services, owner: Caller, stranger: Caller) -> None:
+    event_ids = tuesdays(running, owner).event_ids
+    for _ in range(TEAM_MAXIMUM):
+        running.teams.put(event_ids[2], next(_people), "check_in", owner)
+
+    with pytest.raises(ConflictError, match="at most 50 members") as refused:
+        running.teams.put(event_ids[0], stranger.user_id, "manager", owner, scope="all")
+
+    assert refused.value.extensions == {"event_id": event_ids[2]}
+    assert all(event.role_of(stranger.user_id) is None for event in shown(running, event_ids))
 
 
 def test_an_event_alone_is_all_of_what_it_is_in(running: Services, owner: Caller) -> None:

@@ -185,17 +185,21 @@ def slots(pattern: Event, pattern_date: date, dates: Iterable[date]) -> list[Slo
 # Changes of several ------------------------------------------------------------------------------
 
 
+def ahead(addressed: KnownEvent, events: Sequence[KnownEvent], now: datetime) -> list[KnownEvent]:
+    """The addressed event, and of the others those that can still become something else."""
+    return [
+        event
+        for event in events
+        if event.id == addressed.id or (event.status in ("draft", "published") and event.starts_at > now)
+    ]
+
+
 def affected(
     addressed: KnownEvent, events: Sequence[KnownEvent], now: datetime, check: Callable[[KnownEvent], None]
 ) -> list[KnownEvent]:
-    """Of the occurrences those that `check` lets through, besides the addressed one only what is still ahead.
-
-    Raises what `check` says of the addressed one when none is left.
-    """
+    """Those ahead that `check` lets through. Raises what it says of the addressed one when none is left."""
     chosen, refusal = [], None
-    for event in events:
-        if event.id != addressed.id and event.starts_at <= now:
-            continue
+    for event in ahead(addressed, events, now):
         try:
             check(event)
         except ConflictError as error:
@@ -242,8 +246,8 @@ def wanted_changes(
     wanted = {addressed.id: after}
     move = Move.between(addressed, after)
     document = {name: value for name, value in patch.as_document().items() if name not in ("starts_at", "ends_at")}
-    for event in events:
-        if event.id == addressed.id or event.status not in ("draft", "published") or event.starts_at <= now:
+    for event in ahead(addressed, events, now):
+        if event.id == addressed.id:
             continue
         with naming(event, addressed.id):
             wanted[event.id] = _moved(event, document, move)

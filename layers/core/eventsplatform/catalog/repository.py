@@ -437,24 +437,26 @@ class PostgresCatalog:
             {"event_ids": list(event_ids)},
         )
 
-    def put_member(self, event_id: int, user_id: int, role: TeamRole) -> bool:
+    def put_member(self, event_ids: Sequence[int], user_id: int, role: TeamRole) -> bool:
         row = self._connection.execute(
             """
-            INSERT INTO catalog.team_members (event_id, user_id, role)
-            SELECT %s, id, %s
-              FROM catalog.users
-             WHERE id = %s AND NOT erased
-               FOR SHARE
-            ON CONFLICT (event_id, user_id) DO UPDATE SET role = excluded.role
-            RETURNING user_id
+            WITH member AS (
+                SELECT id FROM catalog.users WHERE id = %(user_id)s AND NOT erased FOR SHARE
+            ), put AS (
+                INSERT INTO catalog.team_members (event_id, user_id, role)
+                SELECT event.id, member.id, %(role)s
+                  FROM member, unnest(%(event_ids)s::bigint[]) AS event (id)
+                ON CONFLICT (event_id, user_id) DO UPDATE SET role = excluded.role
+            )
+            SELECT id FROM member
             """,
-            (event_id, role, user_id),
+            {"event_ids": list(event_ids), "user_id": user_id, "role": role},
         ).fetchone()
         return row is not None
 
-    def remove_member(self, event_id: int, user_id: int) -> None:
+    def remove_member(self, event_ids: Sequence[int], user_id: int) -> None:
         self._connection.execute(
-            "DELETE FROM catalog.team_members WHERE event_id = %s AND user_id = %s", (event_id, user_id)
+            "DELETE FROM catalog.team_members WHERE event_id = ANY(%s) AND user_id = %s", (list(event_ids), user_id)
         )
 
     def leave_teams(self, user_id: int) -> list[KnownEvent]:

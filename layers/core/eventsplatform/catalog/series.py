@@ -19,7 +19,15 @@ from eventsplatform.catalog.occurrences import (
     slots,
     starting_date,
 )
-from eventsplatform.catalog.service import MANAGERS, OWNER, event_of, visible
+from eventsplatform.catalog.service import (
+    MANAGERS,
+    OWNER,
+    OccurrenceStore,
+    addressed_in,
+    event_of,
+    occurrences_of,
+    visible,
+)
 from eventsplatform.clock import Clock
 from eventsplatform.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from eventsplatform.identity.caller import Caller
@@ -27,12 +35,7 @@ from eventsplatform.messaging.model import Appendable, Work
 from eventsplatform.pagination import decode_cursor, encode_cursor, invalid_cursor
 
 
-class SeriesStore(Protocol):
-    def find_event(self, event_id: int, *, for_update: bool = False) -> KnownEvent | None: ...
-
-    def find_occurrences(self, event_id: int, *, following: bool, for_update: bool = False) -> list[KnownEvent]:
-        """The event and, by their ids, the others of its series. For update with the series locked."""
-
+class SeriesStore(OccurrenceStore, Protocol):
     def find_series(self, series_id: int) -> Series | None: ...
 
     def page_of_series(self, series_id: int, after: date, user_id: int | None, limit: int) -> list[Event]:
@@ -67,8 +70,8 @@ class EventSeries:
 
         def change(store: SeriesStore, outbox: Appendable) -> SeriesMade:
             now = self._clock()
-            events = store.find_occurrences(event_id, following=False, for_update=True)
-            event = event_of(next((each for each in events if each.id == event_id), None), event_id, caller, MANAGERS)
+            events = occurrences_of(store, event_id, "all", for_update=True)
+            event = addressed_in(events, event_id, caller, MANAGERS)
             if event.status not in ("draft", "published") or event.starts_at <= now:
                 raise ConflictError("Only a draft or published event that is still ahead can be repeated.")
             known = store.find_series(event.series_id) if event.series_id is not None else None

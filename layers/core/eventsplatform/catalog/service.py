@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from eventsplatform.catalog import messages
@@ -63,7 +64,17 @@ class UnknownOrganizerError(Exception):
     """Raised by the store for an event of a user it has not been told about."""
 
 
-class CatalogStore(Protocol):
+class OccurrenceStore(Protocol):
+    def find_event(self, event_id: int, *, for_update: bool = False) -> KnownEvent | None: ...
+
+    def find_occurrences(self, event_id: int, *, following: bool, for_update: bool = False) -> list[KnownEvent]:
+        """The event and, by their ids, the others of its series; with `following` those of later dates alone.
+
+        For update with the series locked.
+        """
+
+
+class CatalogStore(OccurrenceStore, Protocol):
     def categories(self) -> list[str]: ...
 
     def put_user(self, user_id: int, name: str, version: int) -> bool:
@@ -73,8 +84,6 @@ class CatalogStore(Protocol):
 
     def add_event(self, event: EventIn, organizer_id: int) -> KnownEvent:
         """The new draft. Raises UnknownCategoryError or UnknownOrganizerError."""
-
-    def find_event(self, event_id: int, *, for_update: bool = False) -> KnownEvent | None: ...
 
     def list_events(self, query: EventListQuery, after: tuple[datetime, int], until: datetime) -> list[Event]:
         """Public events behind a start and id, in this order; one more than the page if there are more."""
@@ -86,12 +95,6 @@ class CatalogStore(Protocol):
 
     def lock_series(self, event_id: int) -> None:
         """Until the transaction ends nobody else changes which occurrences the event's series has."""
-
-    def find_occurrences(self, event_id: int, *, following: bool, for_update: bool = False) -> list[KnownEvent]:
-        """The event and, by their ids, the others of its series; with `following` those of later dates alone.
-
-        For update with the series locked.
-        """
 
     def change_events(self, wanted: Mapping[int, EventIn]) -> list[KnownEvent]:
         """The events as wanted, with their next versions. Raises UnknownCategoryError."""
@@ -150,9 +153,7 @@ class Catalog:
 
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
             now = self._clock()
-            event, chosen = self._chosen(
-                store, event_id, scope, caller, MANAGERS, now, lambda each: check_publication(each, now)
-            )
+            event, chosen = _chosen(store, event_id, scope, caller, MANAGERS, now, partial(check_publication, now=now))
             published = store.set_status([each.id for each in chosen], "published")
             return _told(outbox, published, "published", event, caller)
 
@@ -188,9 +189,7 @@ class Catalog:
 
         def change(store: CatalogStore, outbox: Appendable) -> None:
             store.lock_series(event_id)  # whose plan will say that there is none on these dates
-            _, chosen = self._chosen(
-                store, event_id, scope, caller, OWNER, self._clock(), check_deletion, if_match=if_match
-            )
+            _, chosen = _chosen(store, event_id, scope, caller, OWNER, self._clock(), check_deletion, if_match=if_match)
             store.exclude_dates([each.id for each in chosen])
             store.delete_events([each.id for each in chosen])
             for draft in chosen:
@@ -206,9 +205,7 @@ class Catalog:
 
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
             now = self._clock()
-            event, chosen = self._chosen(
-                store, event_id, scope, caller, MANAGERS, now, lambda each: check_cancellation(each, now)
-            )
+            event, chosen = _chosen(store, event_id, scope, caller, MANAGERS, now, partial(check_cancellation, now=now))
             cancelled = store.set_status([each.id for each in chosen], "cancelled", reason=reason)
             return _told(outbox, cancelled, "cancelled", event, caller)
 
@@ -292,9 +289,9 @@ class Catalog:
         if "capacity" not in patch.model_fields_set:
             return []
         with self._work.statement() as store:
-            events = _occurrences(store, event_id, scope)
+            events = occurrences_of(store, event_id, scope)
         with suppress(PlatformError):
-            event = _addressed(events, event_id, caller, MANAGERS)
+            event = addressed_in(events, event_id, caller, MANAGERS)
             require_match(if_match, event.etag)
             return _lowered(events, wanted_changes(event, events, patch, self._clock()))
         return []
@@ -313,8 +310,8 @@ class Catalog:
         committed: list[KnownEvent] = []
 
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
-            events = _occurrences(store, event_id, scope, for_update=True)
-            event = _addressed(events, event_id, caller, MANAGERS)
+            events = occurrences_of(store, event_id, scope, for_update=True)
+            event = addressed_in(events, event_id, caller, MANAGERS)
             require_match(if_match, event.etag)
             wanted = wanted_changes(event, events, patch, self._clock())
             _require_role([each for each in events if each.id in wanted], caller, MANAGERS)
@@ -347,26 +344,6 @@ class Catalog:
         with suppress(DependencyUnavailableError), self._work() as (store, outbox):
             for event in store.renew(sorted(lowering.asked)):
                 outbox.append(messages.event_changed(event, "updated", None))
-
-    def _chosen(
-        self,
-        store: CatalogStore,
-        event_id: int,
-        scope: Scope,
-        caller: Caller,
-        roles: tuple[EventRole, ...],
-        now: datetime,
-        check: Callable[[KnownEvent], None],
-        *,
-        if_match: str | None = None,
-    ) -> tuple[KnownEvent, list[KnownEvent]]:
-        """The addressed event, and the occurrences that `check` lets through, locked."""
-        events = _occurrences(store, event_id, scope, for_update=True)
-        event = _addressed(events, event_id, caller, roles)
-        require_match(if_match, event.etag)
-        chosen = affected(event, events, now, check)
-        _require_role(chosen, caller, roles)
-        return event, chosen
 
     def _add(self, event: EventIn, caller: Caller) -> Event:
         def change(store: CatalogStore, outbox: Appendable) -> KnownEvent:
@@ -411,7 +388,9 @@ def no_such_event(event_id: int) -> NotFoundError:
     return NotFoundError(f"There is no event {event_id}.")
 
 
-def _occurrences(store: CatalogStore, event_id: int, scope: Scope, *, for_update: bool = False) -> list[KnownEvent]:
+def occurrences_of(
+    store: OccurrenceStore, event_id: int, scope: Scope, *, for_update: bool = False
+) -> list[KnownEvent]:
     """The event, and those of its series that the scope has."""
     if scope == "this":
         event = store.find_event(event_id, for_update=for_update)
@@ -419,8 +398,30 @@ def _occurrences(store: CatalogStore, event_id: int, scope: Scope, *, for_update
     return store.find_occurrences(event_id, following=scope == "following", for_update=for_update)
 
 
-def _addressed(events: Sequence[KnownEvent], event_id: int, caller: Caller, roles: tuple[EventRole, ...]) -> KnownEvent:
+def addressed_in(
+    events: Sequence[KnownEvent], event_id: int, caller: Caller, roles: tuple[EventRole, ...]
+) -> KnownEvent:
     return event_of(next((each for each in events if each.id == event_id), None), event_id, caller, roles)
+
+
+def _chosen(
+    store: CatalogStore,
+    event_id: int,
+    scope: Scope,
+    caller: Caller,
+    roles: tuple[EventRole, ...],
+    now: datetime,
+    check: Callable[[KnownEvent], None],
+    *,
+    if_match: str | None = None,
+) -> tuple[KnownEvent, list[KnownEvent]]:
+    """The addressed event, and the occurrences that `check` lets through, locked."""
+    events = occurrences_of(store, event_id, scope, for_update=True)
+    event = addressed_in(events, event_id, caller, roles)
+    require_match(if_match, event.etag)
+    chosen = affected(event, events, now, check)
+    _require_role(chosen, caller, roles)
+    return event, chosen
 
 
 def _require_role(events: Sequence[KnownEvent], caller: Caller, roles: tuple[EventRole, ...]) -> None:

@@ -83,7 +83,7 @@ def _series() -> EventSeries:
 
 
 def _teams() -> Teams:
-    return Teams(unit_of_work(database(), PostgresCatalog), IdentityFunctions(FunctionClient()))
+    return Teams(unit_of_work(database(), PostgresCatalog), IdentityFunctions(FunctionClient()), utc_now)
 
 
 def _history() -> EventHistory:
