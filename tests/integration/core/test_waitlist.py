@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,10 @@ class World:
             for each in page.items
             if each.status != "cancelled"
         }
+
+    def latest(self, event_id: int) -> dict[int, str]:
+        """What was told last of everyone."""
+        return {each["payload"]["user_id"]: each["payload"]["status"] for each in self.told(event_id)}
 
     def told(self, event_id: int) -> list[dict[str, Any]]:
         with administrator(self.url) as connection:
@@ -221,8 +226,21 @@ def test_many_more_places_are_offered_in_several_transactions(world: World) -> N
 
     world.learn(event_id, 3, capacity=231)
 
-    statuses = {each["payload"]["user_id"]: each["payload"]["status"] for each in world.told(event_id)}
+    statuses = world.latest(event_id)
     assert [statuses[person] for person in people] == ["offered"] * 230 + ["waitlisted"] * 20
+
+
+def test_more_offers_than_one_transaction_ends_may_expire_at_once(world: World) -> None:
+    event_id = world.event(1, ADA, *range(1_000, 1_000 + 350))
+    world.learn(event_id, 3, capacity=151)
+
+    # When they have, and someone comes before the sweep
+    world.now += OFFER_LIFETIME
+    registered = world.register(event_id, GRACE)
+
+    # Then all their places are offered to those who come next, and the newcomer is the last in line
+    assert (registered.status, registered.position) == ("waitlisted", 51)
+    assert Counter(world.latest(event_id).values()) == {"active": 1, "cancelled": 150, "offered": 150, "waitlisted": 51}
 
 
 def test_fewer_places_than_are_taken_free_none_until_there_are_as_few_again(world: World) -> None:

@@ -237,6 +237,10 @@ class Registrations:
             if places_are_busy:
                 return self._take_place(event_id, user_id, wait=True)
             return self._join_line(event_id, user_id)
+        with suppress(_NotInLineError):
+            return self._take_place_or_join_line(event_id, user_id)
+        # More offers have expired than one transaction passes on.
+        self._settle(event_id)
         return self._take_place_or_join_line(event_id, user_id)
 
     def _take_place(self, event_id: int, user_id: int, *, wait: bool) -> Registration:
