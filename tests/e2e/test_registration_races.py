@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from eventsplatform.registrations.model import LINE
 from local.triggers.aws import aws_client
 from tests.support.accounts import open_accounts
 from tests.support.database import administrator
-from tests.support.platform import ROOT, Account, RunningPlatform, has_ended, platform_running
+from tests.support.platform import Account, RunningPlatform, copied_sources, has_ended, platform_running
 from tests.support.polling import eventually, eventually_async
 from tests.support.race import Race, Told
 from tests.support.recount import taken_places, violations
@@ -215,10 +214,7 @@ def platform_without_the_guard(directory: Path) -> Iterator[RunningPlatform]:
 
     Nothing holds the place in between, which takes a moment, and no constraint of the table counts.
     """
-    root = directory / "source"
-    for part in ("local", "layers", "functions", "stacks", "statemachines"):
-        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "template.yaml", root)
+    root = copied_sources(directory / "source")
     repository = root / "layers/core/eventsplatform/registrations/repository.py"
     guarded = repository.read_text()
     unguarded = guarded.replace("FOR NO KEY UPDATE SKIP LOCKED", "").replace(

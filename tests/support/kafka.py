@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from tests.support.polling import eventually
+
+
+def dead_letters(kafka: str) -> dict[str, set[bytes]]:
+    """What each dead-letter topic holds that has anything, each content once."""
+    topics = AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=10).topics
+    held = {topic: everything_in(kafka, topic) for topic in topics if topic.endswith(".dlt")}
+    return {topic: {bytes(each.value() or b"") for each in letters} for topic, letters in held.items() if letters}
 
 
 def everything_in(kafka: str, topic: str) -> list[Message]:

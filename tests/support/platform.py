@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from datetime import timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -374,14 +376,29 @@ def free_port() -> int:
     raise OSError("no free port")
 
 
-def platform_environment(state: Path, port: int) -> dict[str, str]:
-    """The variables of `make dev`: engines of its own, whatever this process's environment names."""
+def platform_environment(
+    state: Path, port: int, environment: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """The variables of `make dev`: its own engines but for `environment`, whatever this process's environment names."""
     foreign = {engine.variable for engine in ENGINES}
     inherited = {name: value for name, value in os.environ.items() if name not in foreign}
-    return {**inherited, "EVENTS_PLATFORM_STATE": str(state), "PORT": str(port), "DEMO": "0", "COLUMNS": "200"}
+    return {
+        **inherited,
+        **environment,
+        "EVENTS_PLATFORM_STATE": str(state),
+        "PORT": str(port),
+        "DEMO": "0",
+        "COLUMNS": "200",
+    }
 
 
-def launch(state: Path, *, port: int | None = None, root: Path = ROOT) -> RunningPlatform:
+def launch(
+    state: Path,
+    *,
+    port: int | None = None,
+    root: Path = ROOT,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> RunningPlatform:
     """Begin to start the platform of the sources at `root`. `RunningPlatform.close` it, whatever happens."""
     state.mkdir(parents=True, exist_ok=True)
     output = state / f"output-{next(_numbers)}.txt"
@@ -389,7 +406,7 @@ def launch(state: Path, *, port: int | None = None, root: Path = ROOT) -> Runnin
         process = subprocess.Popen(
             [sys.executable, "-m", "local", "dev"],
             cwd=root,
-            env=platform_environment(state, port or free_port()),
+            env=platform_environment(state, port or free_port(), environment),
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=subprocess.STDOUT,
@@ -398,10 +415,20 @@ def launch(state: Path, *, port: int | None = None, root: Path = ROOT) -> Runnin
     return RunningPlatform(process, state, output)
 
 
+def copied_sources(target: Path) -> Path:
+    """What a platform runs from, to be changed before it does: `launch(…, root=…)`. Gives the target."""
+    for part in ("local", "layers", "functions", "stacks", "statemachines"):
+        shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "template.yaml", target)
+    return target
+
+
 @contextmanager
-def platform_running(state: Path, *, root: Path = ROOT) -> Iterator[RunningPlatform]:
+def platform_running(
+    state: Path, *, root: Path = ROOT, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[RunningPlatform]:
     """A platform on this state, healthy on entry and, unless the test ended it, stopped with Ctrl-C on exit."""
-    running = launch(state, root=root)
+    running = launch(state, root=root, environment=environment)
     try:
         _wait_until_healthy(running)
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +16,14 @@ HOST = "127.0.0.1"
 
 @dataclass
 class Cuts:
-    """`request(data)` and `answer(data)` say whether to cut instead of passing data on to the server or the client."""
+    """`request(data)` and `answer(data)` say whether to cut instead of passing data on to the server or the client.
+
+    `reset`: a cut connection ends with a reset and not as if its other side had closed it.
+    """
 
     request: Callable[[bytes], bool] = lambda _: False
     answer: Callable[[bytes], bool] = lambda _: False
+    reset: bool = False
     made: int = field(default=0)
 
 
@@ -37,7 +42,11 @@ def tcp_proxy(port: int, cuts: Cuts) -> Iterator[int]:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                server = socket.create_connection((HOST, port))
+                try:
+                    server = socket.create_connection((HOST, port))
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 open_sockets.extend((client, server))
                 start(_pass_on, client, server, lambda data: cuts.request(data), cuts)
                 start(_pass_on, server, client, lambda data: cuts.answer(data), cuts)
@@ -70,10 +79,20 @@ def _pass_on(source: socket.socket, target: socket.socket, is_cut: Callable[[byt
         while data := source.recv(65_536):
             if is_cut(data):
                 cuts.made += 1
+                if cuts.reset:
+                    _reset(source)
+                    _reset(target)
                 break
             target.sendall(data)
     _close(source)
     _close(target)
+
+
+def _reset(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        each.shutdown(socket.SHUT_RD)  # wakes whoever reads it, for only then it is closed
+        each.close()
 
 
 def _close(each: socket.socket) -> None:
