@@ -13,7 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check audit bench import-ics openapi schemas release-schemas build deploy clean
+.PHONY: help install dev test check audit bench chaos import-ics openapi schemas release-schemas build deploy clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -52,6 +52,9 @@ audit: $(READY) ## Look up known vulnerabilities of what is deployed (needs the 
 bench: $(READY) ## Measure, each figure beside a reference measured in the same run
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --frozen --quiet --inexact --group bench
 	@$(BIN)/python -m tests.load $(ARGS)
+
+chaos: $(READY) ## Messages both ways while all that carries them is killed, frozen and cut off (MESSAGES=100000)
+	@CHAOS_MESSAGES="$(or $(MESSAGES),100000)" $(BIN)/pytest tests/e2e/test_chaos.py $(ARGS)
 
 import-ics: $(READY) ## Publish the events of an iCalendar file: FILE=… EMAIL=… PASSWORD=…
 	@test -n "$(FILE)" || { echo "Which file? make import-ics FILE=calendar.ics EMAIL=you@example.org PASSWORD=…"; exit 2; }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.both_ways import BothWays, publish
 from tests.support.chaos import Chaos, Misfortune, cutting_off, freezing, killing_engine, killing_function, settled
 from tests.support.kafka import dead_letters
 from tests.support.platform import RunningPlatform, copied_sources, platform_running
+from tests.support.polling import eventually
 from tests.support.unreliable_kafka import unreliable_kafka
 
 MESSAGES = int(os.environ.get("CHAOS_MESSAGES", "5000"))
@@ -130,9 +132,15 @@ def test_without_the_record_of_what_was_done_commands_are_carried_out_again(tmp_
         text = text.replace(guard, without)
     commands.write_text(text)
     with platform_running(tmp_path / "state", root=sources) as platform:
-        traffic = BothWays(platform, MESSAGES // 5)
-        chaos = Chaos({"commands": killing_function(platform, "catalog/handle_event_commands")}, seed=9)
+        traffic = BothWays(platform, MESSAGES)
+        kill = killing_function(platform, "catalog/handle_event_commands")
 
-        with traffic.flowing() as is_sent, chaos.reigning():
-            settled(lambda: [] if is_sent() else ["still writing"], within=ARRIVAL_SECONDS)
-            settled(lambda: [] if traffic.repeated() else ["nothing was done twice yet"], within=ARRIVAL_SECONDS)
+        def repeated_after_a_death() -> list[str]:
+            """In the middle of a batch, which is then delivered again."""
+            done = traffic.made()
+            eventually(lambda: traffic.made() > done, within=ARRIVAL_SECONDS, every=0.01, what="a command at work")
+            kill(random.Random())
+            return traffic.repeated()
+
+        with traffic.flowing():
+            eventually(repeated_after_a_death, within=ARRIVAL_SECONDS, what="a command that was carried out twice")

@@ -164,6 +164,11 @@ class BothWays:
         found += [f"{name!r} was made {titles[name]} times" for name in names if titles[name] != 1]
         return found[:10]
 
+    def made(self) -> int:
+        """How many events commands have made."""
+        (row,) = self.platform.sql("SELECT count(*) AS made FROM catalog.events WHERE title LIKE 'chaos %%'")
+        return int(row["made"])
+
     def repeated(self) -> list[str]:
         """Events that were made more than once by one command."""
         return [
