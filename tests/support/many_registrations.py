@@ -1,6 +1,6 @@
 """A database with as many registrations as a test or a benchmark wants, made by set-based statements in seconds.
 
-Four months of them, skewed as they are in life: an eighth belong to one hot event, whose line is long, a twelfth to one
+Four months of them, skewed as they are in life: an eighth belong to one hot event, whose line is long, an eighth to one
 where hardly anyone has a place, and the rest to thousands of small ones. What grows with registrations grows with them.
 """
 
@@ -47,16 +47,16 @@ _REGISTRATIONS = """
            CASE WHEN status = 'offered' THEN %(last)s::timestamptz + (n %% 7 - 1) * interval '1 hour' END
       FROM generate_series(1, %(total)s) AS n
      CROSS JOIN LATERAL (
-               SELECT CASE WHEN n %% 8 = 0 THEN %(hot)s WHEN n %% 12 = 1 THEN %(crowded)s
+               SELECT CASE WHEN n %% 8 = 0 THEN %(hot)s WHEN n %% 8 = 4 THEN %(crowded)s
                            ELSE 10 + n %% %(small)s END AS event_id,
-                      CASE WHEN n %% 8 = 0 THEN n / 8 WHEN n %% 12 = 1 THEN n / 12 ELSE n %% %(users)s END AS user_id
+                      CASE WHEN n %% 4 = 0 THEN n / 8 ELSE n %% %(users)s END AS user_id
           ) AS whose
      CROSS JOIN LATERAL (
                SELECT CASE WHEN event_id = %(hot)s AND n > %(total)s * 0.85 THEN 'waitlisted'
                            WHEN event_id = %(crowded)s AND n > %(total)s * 0.02 THEN 'waitlisted'
                            WHEN event_id = %(crowded)s AND n > %(total)s * 0.01 THEN 'offered'
                            WHEN n %% 20 = 3 THEN 'cancelled'
-                           WHEN n %% 20 = 7 THEN 'checked_in'
+                           WHEN n %% 4 = 3 THEN 'checked_in'
                            ELSE 'active' END AS status
           ) AS state
 """
@@ -171,6 +171,17 @@ _FOLLOWING: dict[str, str] = {
          WHERE id %% 16 = 0
     """,
 }
+_TOLD = """
+    INSERT INTO messaging.outbox
+           (shard, aggregate_type, aggregate_id, version, type, partition_key, payload, actor_id, traceparent,
+            occurred_at, published_at)
+    SELECT event_id %% 4, 'registration', id, 1, 'registrations.created', event_id::text,
+           jsonb_build_object('id', id, 'event_id', event_id, 'user_id', user_id, 'status', status, 'position', NULL,
+                              'registered_at', registered_at, 'offer_expires_at', NULL,
+                              'counts', '{{"registered": 1, "waitlisted": 0, "available": 0, "version": 1}}'::jsonb),
+           user_id, '', registered_at, registered_at
+      FROM registrations.event_registrations
+"""
 
 
 @dataclass(frozen=True)
@@ -187,8 +198,11 @@ class ManyRegistrations:
 
 
 @contextmanager
-def many_registrations(server: str, total: int) -> Iterator[ManyRegistrations]:
-    """A database of its own on the server at this address, as long as the context is open."""
+def many_registrations(server: str, total: int, *, told: bool = False) -> Iterator[ManyRegistrations]:
+    """A database of its own on the server at this address, as long as the context is open.
+
+    `told`: with the rows of the outbox that told of them.
+    """
     name = sql.Identifier(f"{DATABASE}_{total}")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -198,7 +212,7 @@ def many_registrations(server: str, total: int) -> Iterator[ManyRegistrations]:
         migrate(made.url)
         _add_months(made.url)
         with made.connected() as connection:
-            _fill(connection, total)
+            _fill(connection, total, told=told)
         yield made
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
@@ -219,7 +233,7 @@ def _add_months(url: str) -> None:
         database.close()
 
 
-def _fill(connection: psycopg.Connection[Any], total: int) -> None:
+def _fill(connection: psycopg.Connection[Any], total: int, *, told: bool) -> None:
     now = utc_now()
     values = {
         "total": total,
@@ -239,9 +253,10 @@ def _fill(connection: psycopg.Connection[Any], total: int) -> None:
         """
         INSERT INTO registrations.events
                (event_id, organizer_id, status, starts_at, ends_at, timezone, capacity, facts, version)
-        SELECT id, %(organizer)s + id %% 500, 'published', %(starts_at)s::timestamptz + id * interval '1 minute',
-               %(ends_at)s::timestamptz + id * interval '1 minute', 'UTC', 1, %(facts)s || jsonb_build_object('id', id),
-               1
+        SELECT id, CASE WHEN id < 10 THEN %(organizer)s ELSE %(organizer)s + id %% 500 END, 'published',
+               %(starts_at)s::timestamptz + id * interval '1 minute',
+               %(ends_at)s::timestamptz + id * interval '1 minute', 'UTC', 1,
+               %(facts)s || jsonb_build_object('id', id), 1
           FROM generate_series(1, %(small)s + 9) AS id
         """,
         {
@@ -254,7 +269,7 @@ def _fill(connection: psycopg.Connection[Any], total: int) -> None:
     with _indexed_afterwards(connection):
         connection.execute(_REGISTRATIONS, values)
     connection.execute("SELECT setval('registrations.registration_ids', %s)", (total,))
-    for statement in _FOLLOWING.values():
+    for statement in (*_FOLLOWING.values(), *([_TOLD] if told else [])):
         connection.execute(sql.SQL(statement).format(), values)
     connection.execute("VACUUM (ANALYZE)")
 

@@ -26,6 +26,7 @@ from eventsplatform.messaging.inbox import Inbox
 from eventsplatform.messaging.recording import Effects, StatementRecording
 from eventsplatform.registrations.admission.model import Attendance, CheckIn, RecordedCheckIn, TicketKey
 from eventsplatform.registrations.admission.repository import PostgresAdmission
+from eventsplatform.registrations.calendar_feeds_repository import PostgresCalendarFeeds
 from eventsplatform.registrations.exports import Position
 from eventsplatform.registrations.exports_repository import PostgresExports
 from eventsplatform.registrations.mail_model import Announcement, ClaimedMail, News, Schedule
@@ -44,6 +45,7 @@ Call = Callable[[Any, "World"], object]
 SOMEBODY_NEW = 10_000_000
 # Little is older, as where what is old is cleared up again and again.
 OLDEST = LASTING - timedelta(hours=6)
+FEED = bytes(32)
 KIDS = [TicketKey(kid="k1", x="x")]
 
 
@@ -201,6 +203,16 @@ CALLS: Mapping[type, Mapping[str, Call]] = {
         "page_of_check_ins": lambda store, _: [store.page_of_check_ins(HOT, before, 21) for before in (None, 500)],
         "door_state": lambda store, _: store.door_state(HOT),
         "door_changes": lambda store, _: store.door_changes(HOT, 0, 1_000, 1_000),
+    },
+    PostgresCalendarFeeds: {
+        "put_feed": lambda store, world: store.put_feed(world.user, FEED),
+        "find_feed": lambda store, world: store.find_feed(world.user),
+        "delete_feed": lambda store, world: store.delete_feed(world.user),
+        "read_feed": lambda store, world: [
+            store.put_feed(world.user, FEED),
+            store.read_feed(FEED, world.now, world.now - OLDEST, world.now + OLDEST, 100),
+        ],
+        "held_feeds": lambda store, world: store.held_feeds(world.user, 0, 101),
     },
     PostgresExports: {
         "export_chunk": lambda store, world: store.export_chunk(HOT, Position(world.moment, 5, world.now), 500),
