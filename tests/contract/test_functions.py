@@ -323,7 +323,7 @@ def test_a_function_takes_its_sample_event(platform: RunningPlatform, values: di
 def test_a_called_function_tells_its_caller_which_error_it_was(
     platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aws, "client", lambda service, **_: aws_client(service, platform.endpoints["aws"]))
+    monkeypatch.setattr(aws, "client", lambda service, _: aws_client(service, platform.endpoints["aws"]))
 
     with pytest.raises(FunctionCallError) as failed:
         FunctionClient().invoke("DescribeEventFunction", {"event_id": 2**53})

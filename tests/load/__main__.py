@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import limits, operations, outbox, overhead, projections, registrations, relay, startup
+from tests.load import breakers, limits, operations, outbox, overhead, projections, registrations, relay, startup
 from tests.load.report import Report
 from tests.load.run import Run
 
@@ -27,6 +27,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "registrations": registrations.bench,
     "outbox": outbox.bench,
     "relay": relay.bench,
+    "breakers": breakers.bench,
 }
 
 

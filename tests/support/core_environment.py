@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from eventsplatform import config
-from eventsplatform.adapters import kafka, nats, opensearch, postgres, redis
+from eventsplatform.adapters import breakers, kafka, nats, opensearch, postgres, redis
 from eventsplatform.entrypoints import kafka as kafka_entrypoint
 from eventsplatform.entrypoints import providers
 from local.engines import Endpoints
@@ -61,5 +61,6 @@ def _forget() -> None:
     if nats.nats_connection.cache_info().currsize:
         connection = nats.nats_connection()
         connection.run(connection._close(), timeout_seconds=5)
+    breakers.forget()
     for cached in _ONCE_PER_PROCESS:
         cached.cache_clear()  # type: ignore[attr-defined]

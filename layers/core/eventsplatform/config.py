@@ -13,6 +13,8 @@ from functools import cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from eventsplatform.call_policies import CALL_POLICIES
+
 T = TypeVar("T")
 
 
@@ -76,7 +78,7 @@ class DatabaseSettings:
     url: str
     role: str
     iam_authentication: bool
-    connect_timeout_seconds: int = 3
+    connect_timeout_seconds: int = int(CALL_POLICIES["postgres connect"].timeout)
 
     @classmethod
     @cache
@@ -91,7 +93,7 @@ class DatabaseSettings:
 @dataclass(frozen=True)
 class RedisSettings:
     url: str
-    timeout_seconds: float = 0.25
+    timeout_seconds: float = CALL_POLICIES["redis"].timeout
 
     @classmethod
     @cache
@@ -103,7 +105,7 @@ class RedisSettings:
 class SearchSettings:
     url: str
     aws_signed: bool
-    timeout_seconds: float = 3.0
+    timeout_seconds: float = CALL_POLICIES["opensearch"].timeout
 
     @classmethod
     @cache

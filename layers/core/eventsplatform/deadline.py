@@ -39,4 +39,4 @@ def at_most(seconds: float) -> float:
 def require_time(seconds: float, called: str) -> None:
     """Before a call that may take so long. Raises DependencyUnavailableError when the invocation would end before."""
     if at_most(seconds) < seconds:
-        raise DependencyUnavailableError(called)
+        raise DependencyUnavailableError(called, was_called=False)

@@ -168,18 +168,24 @@ class RateLimitedError(PlatformError):
 
 
 class DependencyUnavailableError(PlatformError):
-    """An engine the request cannot do without is down or too slow. Nothing was changed; trying again is safe."""
+    """An engine the request cannot do without is down or too slow. Nothing was changed; trying again is safe.
+
+    `was_called` is False when it was not even asked, which says nothing new about it.
+    """
 
     code = "dependency_unavailable"
     title = "Temporarily unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
-    def __init__(self, dependency: str, *, retry_after_seconds: int = 2, detail: str = "") -> None:
+    def __init__(
+        self, dependency: str, *, retry_after_seconds: int = 2, detail: str = "", was_called: bool = True
+    ) -> None:
         super().__init__(
             detail or f"The {dependency} is not answering at the moment; nothing was changed, try again shortly.",
             headers={"Retry-After": str(retry_after_seconds)},
         )
         self.dependency = dependency
+        self.was_called = was_called
 
 
 class OutcomeUnknownError(DependencyUnavailableError):

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from eventsplatform.adapters import aws
-from eventsplatform.adapters.aws import FunctionClient, SecretStore
+from eventsplatform.adapters.aws import FunctionCallError, FunctionClient, SecretStore
+from eventsplatform.adapters.breakers import states
 from eventsplatform.adapters.websocket import WebSocketGateway
+from eventsplatform.call_policies import CALL_POLICIES
+from eventsplatform.clock import utc_now
 from eventsplatform.config import WebSocketSettings
 from eventsplatform.deadline import ANSWERING_SECONDS, ending_in
 from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.gate.model import Session, StoreUnavailableError, Verdict
+from eventsplatform.gate.policies import READ, Policy
+from eventsplatform.gate.service import Gate
+from eventsplatform.gate.wiring import IdentityFunction
 from eventsplatform.messaging.outbox import RelayPoke
 from local.engines import Endpoints
+from tests.support.callers import caller
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -102,11 +114,115 @@ def silent(endpoint: Callable[[str], None]) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_a_function_that_does_not_answer_is_called_once(silent: socket.socket) -> None:
+def test_a_function_that_does_not_answer_is_called_once(silent: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = replace(CALL_POLICIES["function"], timeout=0.3)
+    monkeypatch.setitem(CALL_POLICIES, "function", policy)  # type: ignore[arg-type]
     with pytest.raises(ReadTimeoutError):
-        aws.client("lambda", read_timeout=0.3).invoke(FunctionName="CheckSessionFunction")
+        aws.client("lambda", "function").invoke(FunctionName="CheckSessionFunction")
 
     assert connections_to(silent) == 1
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in ("function", "secretsmanager"):
+        policy = replace(CALL_POLICIES[row], timeout=0.3)
+        monkeypatch.setitem(CALL_POLICIES, row, policy)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_function_that_keeps_silent_is_left_alone_after_three_calls_and_others_are_not(silent: socket.socket) -> None:
+    def seconds(function: str) -> float:
+        began = time.monotonic()
+        with pytest.raises(DependencyUnavailableError):
+            FunctionClient().invoke(function, {})
+        return time.monotonic() - began
+
+    waited = [seconds("DescribeEventFunction") for _ in range(4)]
+
+    assert min(waited[:3]) >= 0.3 > waited[3]
+    assert seconds("CheckSessionFunction") >= 0.3
+    assert connections_to(silent) == 4
+
+
+@pytest.mark.usefixtures("impatient", "silent")
+def test_a_breaker_lets_nobody_in_whose_session_cannot_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECK_SESSION_FUNCTION", "CheckSessionFunction")
+    gate = Gate(NoCopy(), IdentityFunction(FunctionClient()), utc_now, time.monotonic, lambda _: None)
+
+    for _ in range(CALL_POLICIES["function"].opens_after + 2):
+        with pytest.raises(DependencyUnavailableError):
+            gate.admit(caller(1), "203.0.113.7", READ)
+
+    assert states()["CheckSessionFunction"].state == "open"
+
+
+class NoCopy:
+    """A Redis that is down."""
+
+    def check(self, policy: Policy, address: str, session: Session | None) -> Verdict:
+        raise StoreUnavailableError("down")
+
+    def reconnected(self) -> bool:
+        return False
+
+
+class Answering:
+    """An endpoint of Lambda where every function fails with an error of this type."""
+
+    def __init__(self, error_type: str) -> None:
+        self.calls = 0
+        answer = json.dumps({"errorType": error_type, "errorMessage": "no"}).encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:
+                self.calls += 1
+                handler.rfile.read(int(handler.headers["Content-Length"]))
+                handler.send_response(200)
+                handler.send_header("X-Amz-Function-Error", "Unhandled")
+                handler.send_header("Content-Length", str(len(answer)))
+                handler.end_headers()
+                handler.wfile.write(answer)
+
+            def log_message(handler, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.mark.parametrize(
+    ("error_type", "raised", "reached"),
+    [("DependencyUnavailableError", DependencyUnavailableError, 3), ("NotFoundError", FunctionCallError, 10)],
+)
+def test_a_breaker_opens_for_functions_that_lack_what_they_need_and_not_for_their_answers(
+    endpoint: Callable[[str], None], error_type: str, raised: type[Exception], reached: int
+) -> None:
+    answering = Answering(error_type)
+    with answering.server as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint(f"http://127.0.0.1:{server.server_port}")
+
+        for _ in range(10):
+            with pytest.raises(raised):
+                FunctionClient().invoke("DescribeEventFunction", {"event_id": 1})
+        server.shutdown()
+
+    assert answering.calls == reached
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_aws_service_that_breaks_off_is_asked_again_and_then_left_alone(
+    endpoint: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint(NOWHERE)
+
+    for _ in range(4):
+        with pytest.raises(DependencyUnavailableError):
+            SecretStore().get_json("keys")
+
+    written = capsys.readouterr().out
+    attempts = CALL_POLICIES["secretsmanager"].attempts
+    assert written.count('"retries_total":[1.0]') == 3 * (attempts - 1)
+    assert states()["secretsmanager"].state == "open"
 
 
 def test_no_call_is_begun_that_could_outlast_the_invocation(silent: socket.socket) -> None:

@@ -18,7 +18,6 @@ from tests.support.callers import caller
 from tests.support.database import services
 
 REFUSAL = "called in a transaction"
-QUEUE = "https://sqs.eu-central-1.amazonaws.com/123456789012/mails"
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def call_nats() -> None:
 
 CALLS: dict[str, Callable[[], object]] = {
     "a function": lambda: FunctionClient().invoke("other", {}),
-    "a queue": lambda: client("sqs").send_message(QueueUrl=QUEUE, MessageBody="{}"),
+    "a secret": lambda: client("secretsmanager").get_secret_value(SecretId="keys"),
     "Kafka": lambda: KafkaProducer(KafkaSettings("127.0.0.1:1", False)).send([]),
     "NATS": call_nats,
     "an address of a user's": lambda: Outbound().post("https://example.org/", b"", {}),

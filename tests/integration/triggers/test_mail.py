@@ -177,7 +177,7 @@ def test_a_refusal_is_told_from_a_service_that_is_away_and_neither_is_logged_wit
 ) -> None:
     # Given SES as it answers mails that it does not take: with the address in the message
     wording = {"Message": "Email address is not verified. The following identities failed: secret@example.org"}
-    ses = aws.client("sesv2", read_timeout=3.0, attempts=2)
+    ses = aws.client("sesv2")
 
     def failing(code: str) -> None:
         def refuse(**_: Any) -> None:

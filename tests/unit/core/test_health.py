@@ -17,7 +17,7 @@ def down() -> None:
 
 
 def report_of(**checks: tuple[Callable[[], None], bool]) -> health.HealthReport:
-    return Health({name: Check(*check) for name, check in checks.items()}, utc_now).check()
+    return Health({name: Check(*check) for name, check in checks.items()}, dict, utc_now).check()
 
 
 def test_all_engines_answering_is_healthy() -> None:

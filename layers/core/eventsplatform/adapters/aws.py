@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from functools import cache
+from functools import cache, partial
+from http import HTTPStatus
 from typing import Any
 
+from eventsplatform.adapters.breakers import breaker, count_retry
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.deadline import require_time
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import logger
@@ -16,27 +19,67 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 SECRETS_MAX_AGE_SECONDS = 300
 SECRETS_READ_AGAIN_SECONDS = 10
 
+# The row of calls between services, each of whose functions has a breaker of its own.
+FUNCTION = "function"
+
 # Errors of a called function that trying again may cure, and Lambda's own when it has no room.
 _UNAVAILABLE_ERRORS = frozenset({"DependencyUnavailableError", "Sandbox.Timedout", "Runtime.ExitError"})
 
 
 @cache
-def client(service: str, *, endpoint_url: str | None = None, read_timeout: float = 5.0, attempts: int = 3) -> Any:
-    """The environment's client of an AWS service: no call takes longer than `attempts` time-outs, in seconds.
+def client(service: str, row: str = "", *, endpoint_url: str | None = None) -> Any:
+    """The environment's client of an AWS service, under the policy of the table's row, or of the one so named.
 
-    Nor longer than the invocation has left: an attempt that could is not made (DependencyUnavailableError).
+    No attempt is made that could outlast the invocation, and no call while the row's breaker is open: both raise
+    DependencyUnavailableError.
     """
     import boto3
     from botocore.config import Config
 
+    row = row or service
+    policy = CALL_POLICIES[row]
     config = Config(
-        connect_timeout=min(CONNECT_TIMEOUT_SECONDS, read_timeout),
-        read_timeout=read_timeout,
-        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=min(CONNECT_TIMEOUT_SECONDS, policy.timeout),
+        read_timeout=policy.timeout,
+        retries={"mode": "standard", "total_max_attempts": policy.attempts},
     )
     made = _session(boto3).client(service, endpoint_url=endpoint_url, config=config)
-    made.meta.events.register("before-send", lambda **_: require_time(read_timeout, "service behind this one"))
+    made.meta.events.register("before-send", lambda **_: require_time(policy.timeout, policy.called))
+    made.meta.events.register("request-created", partial(_count_retry, row))
+    if policy.opens_after and row != FUNCTION:
+        _guard(made, row)
     return made
+
+
+def _guard(made: Any, row: str) -> None:
+    """Have the client's calls pass the row's breaker. What AWS answers is no outage, unless it is a failure of its own.
+
+    A call begins with the first of these events and ends with one of the others
+    (https://botocore.amazonaws.com/v1/documentation/api/latest/topics/events.html).
+    """
+    guard = breaker(row)
+
+    def end(failure: Exception | None) -> None:
+        guard.__exit__(type(failure) if failure else None, failure, None)
+
+    def answered(http_response: Any, **_: Any) -> None:
+        failed = http_response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        end(DependencyUnavailableError(guard.policy.called) if failed else None)
+
+    def unanswered(exception: Exception, **_: Any) -> None:
+        from botocore.exceptions import BotoCoreError
+
+        lost = isinstance(exception, BotoCoreError)
+        end(DependencyUnavailableError(guard.policy.called) if lost else exception)
+
+    made.meta.events.register("before-call", lambda **_: guard.__enter__())
+    made.meta.events.register("after-call", answered)
+    made.meta.events.register("after-call-error", unanswered)
+
+
+def _count_retry(row: str, request: Any, **_: Any) -> None:
+    if request.context.get("retries", {}).get("attempt", 1) > 1:
+        count_retry(row)
 
 
 @cache
@@ -107,12 +150,16 @@ class FunctionClient:
         """The function's result.
 
         Raises FunctionCallError with its error type and message when it failed, DependencyUnavailableError
-        when it could not be reached or could not reach what it needs itself.
+        when it could not be reached or could not reach what it needs itself, and while its breaker is open.
         """
+        with breaker(FUNCTION, name):
+            return self._invoke(name, payload)
+
+    def _invoke(self, name: str, payload: dict[str, Any]) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+            answer = client("lambda", FUNCTION).invoke(FunctionName=name, Payload=json.dumps(payload).encode())
             result = json.loads(answer["Payload"].read())
         except (BotoCoreError, ClientError) as error:
             logger.warning("a function could not be called", extra={"function": name, "error": str(error)})
@@ -126,8 +173,9 @@ class FunctionClient:
 
     def invoke_async(self, name: str, payload: dict[str, Any]) -> None:
         """Hand over an event, without waiting long: who calls this has already answered or can do without."""
-        brief = client("lambda", read_timeout=1.0, attempts=1)
-        answer = brief.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(payload).encode())
+        answer = client("lambda", "event").invoke(
+            FunctionName=name, InvocationType="Event", Payload=json.dumps(payload).encode()
+        )
         answer["Payload"].read()  # nothing; but unread it keeps the connection from being used again
 
 

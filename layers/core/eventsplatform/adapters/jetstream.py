@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from eventsplatform.adapters.nats import nats_breaker
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
 from eventsplatform.observability import logger
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
     from nats.js.api import ConsumerConfig
 
-ANSWER_WITHIN_SECONDS = 2.0
+ANSWER_WITHIN_SECONDS = CALL_POLICIES["nats"].timeout
 LOSS_NOTICED_WITHIN_SECONDS = 0.1
 
 # https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md, "fast ingest": the reply subject ends
@@ -94,21 +96,22 @@ class OrderedPublisher:
         answer = self._answers[batch] = asyncio.get_running_loop().create_future()
         reply = f"{self._inbox}.{batch}.{BATCH}.fail"
         try:
-            for number, each in enumerate(publications, 1):
-                operation = _COMMIT if number == last else _START if number == 1 else _APPEND
-                await self._client.publish(
-                    each.subject,
-                    each.payload,
-                    reply=f"{reply}.{number}.{operation}.$FI",
-                    headers=each.headers,  # type: ignore[arg-type]  # read only
-                )
-            async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                while not answer.done():
-                    await asyncio.wait([answer], timeout=LOSS_NOTICED_WITHIN_SECONDS)
-                    if not answer.done() and not self.is_live:
-                        raise ConnectionResetError("nats is gone")
+            with nats_breaker():
+                for number, each in enumerate(publications, 1):
+                    operation = _COMMIT if number == last else _START if number == 1 else _APPEND
+                    await self._client.publish(
+                        each.subject,
+                        each.payload,
+                        reply=f"{reply}.{number}.{operation}.$FI",
+                        headers=each.headers,  # type: ignore[arg-type]  # read only
+                    )
+                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+                    while not answer.done():
+                        await asyncio.wait([answer], timeout=LOSS_NOTICED_WITHIN_SECONDS)
+                        if not answer.done() and not self.is_live:
+                            raise ConnectionResetError("nats is gone")
             stored = answer.result()
-        except (NatsError, OSError, TimeoutError) as error:
+        except (NatsError, OSError, TimeoutError, DependencyUnavailableError) as error:
             logger.warning("nats did not store a batch", extra={"error": repr(error)})
             return Stored(0, _unavailable(error))
         finally:

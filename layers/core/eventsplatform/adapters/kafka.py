@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from eventsplatform.adapters.breakers import breaker
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.config import KafkaSettings, read_setting
 from eventsplatform.errors import DependencyUnavailableError, NotFoundError
 from eventsplatform.observability import logger
@@ -16,7 +18,7 @@ from eventsplatform.transactions import require_no_locks
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
-DELIVERY_TIMEOUT_SECONDS = 10.0
+DELIVERY_TIMEOUT_SECONDS = CALL_POLICIES["kafka"].timeout
 # Of key, value and headers. Brokers take 1,048,588 unless told otherwise, so a dead letter has room for what is said
 # about it (https://kafka.apache.org/documentation/#brokerconfigs_message.max.bytes).
 MESSAGE_BYTES = 1_000_000
@@ -80,22 +82,31 @@ class KafkaProducer:
         """Whether each message, in the order given, was acknowledged by all in-sync replicas.
 
         A message without a report when the time is up counts as not acknowledged: it may still have
-        arrived, so consumers must be idempotent.
+        arrived, so consumers must be idempotent. While Kafka's breaker is open none is sent.
         """
+        require_no_locks("Kafka")
+        acknowledged = [False] * len(messages)
+        try:
+            with breaker("kafka"):
+                self._send(messages, acknowledged, time.monotonic() + timeout_seconds)
+        except DependencyUnavailableError as error:
+            logger.warning("kafka did not take all messages", extra={"error": str(error.__cause__ or error)})
+        return acknowledged
+
+    def _send(self, messages: Sequence[KafkaMessage], acknowledged: list[bool], deadline: float) -> None:
+        """Raises DependencyUnavailableError when the time is up, or no broker answers in it."""
         from confluent_kafka import KafkaException
 
-        require_no_locks("Kafka")
-        deadline = time.monotonic() + timeout_seconds
-        acknowledged = [False] * len(messages)
         while True:
             try:
                 session = self._live_session(deadline)
             except KafkaException as error:
-                logger.warning("no kafka broker answers", extra={"error": str(error)})
-                return acknowledged
+                raise DependencyUnavailableError("message broker") from error
             session.send(messages, acknowledged, deadline)
-            if session.live or all(acknowledged) or time.monotonic() > deadline:
-                return acknowledged
+            if session.live or all(acknowledged):
+                return
+            if time.monotonic() > deadline:
+                raise DependencyUnavailableError("message broker")
 
     def _live_session(self, deadline: float) -> _Session:
         """The present session, or the next one when it has ended. Raises KafkaException when no broker answers."""
@@ -197,9 +208,15 @@ class TopicReader:
         A partition that is not in `after` is read from its beginning. Raises NotFoundError for a topic that is not
         there, DependencyUnavailableError when Kafka does not answer.
         """
+        require_no_locks("Kafka")
+        with breaker("kafka"):
+            return self._read(topic, after, limit, timeout_seconds)
+
+    def _read(
+        self, topic: str, after: Mapping[int, int], limit: int, timeout_seconds: float
+    ) -> tuple[list[Message], dict[int, int], bool]:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-        require_no_locks("Kafka")
         deadline = time.monotonic() + timeout_seconds
         consumer = Consumer(
             client_configuration(self._settings)
@@ -259,6 +276,17 @@ def kafka_producer() -> KafkaProducer:
 @cache
 def dead_letter_producer() -> KafkaProducer:
     return KafkaProducer(KafkaSettings.from_environment(), message_bytes=DEAD_LETTER_BYTES)
+
+
+def ping_kafka(within_seconds: float) -> None:
+    """Raises DependencyUnavailableError when no broker answers."""
+    from confluent_kafka import KafkaException
+
+    with breaker("kafka"):
+        try:
+            kafka_admin().list_topics(timeout=within_seconds)
+        except KafkaException as error:
+            raise DependencyUnavailableError("message broker") from error
 
 
 @cache

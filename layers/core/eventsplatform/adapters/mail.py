@@ -12,10 +12,6 @@ from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.mail import Attachment, Mail, MailRejectedError
 from eventsplatform.observability import emit_metric, logger
 
-# A request may wait for it: two attempts are over after six seconds. SES has been seen to take a second.
-READ_TIMEOUT_SECONDS = 3.0
-ATTEMPTS = 2
-
 # What SES says of the mail itself. Everything else is about the account, the sender or the moment.
 # https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_SendEmail_Errors
 _REJECTIONS = frozenset({"MessageRejected", "BadRequestException"})
@@ -35,7 +31,7 @@ class Mailer:
         Raises DependencyUnavailableError when it can be tried again, MailRejectedError when that is of no use.
         """
         recipient = _ascii_address(mail.to)
-        ses = client("sesv2", read_timeout=READ_TIMEOUT_SECONDS, attempts=ATTEMPTS)
+        ses = client("sesv2")
         from botocore.exceptions import BotoCoreError, ClientError
 
         content: dict[str, Any] = {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from eventsplatform.adapters.breakers import Breaker, breaker
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.config import NatsSettings
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.observability import logger
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_SECONDS = 2.0
+CONNECT_TIMEOUT_SECONDS = CALL_POLICIES["nats"].timeout
 RETRY_SECONDS = 0.1
 
 
@@ -33,14 +36,24 @@ class NatsConnection:
         threading.Thread(target=self._loop.run_forever, name="nats", daemon=True).start()
 
     def run(self, coroutine: Coroutine[Any, Any, T], *, timeout_seconds: float) -> T:
-        """The coroutine's result. Raises TimeoutError when it takes longer than `timeout_seconds`."""
+        """The coroutine's result.
+
+        Raises TimeoutError when it takes longer than `timeout_seconds`, DependencyUnavailableError while the breaker
+        of NATS is open.
+        """
         require_no_locks("NATS")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future: Future[T] | None = None
         try:
-            return future.result(timeout_seconds)
+            with nats_breaker():
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+                return future.result(timeout_seconds)
         except TimeoutError:
-            future.cancel()
+            if future is not None:
+                future.cancel()
             raise
+        finally:
+            if future is None:
+                coroutine.close()
 
     async def jetstream(self) -> JetStreamContext:
         """A JetStream context on a live connection. Raises DependencyUnavailableError when NATS can't be reached."""
@@ -102,6 +115,16 @@ class NatsConnection:
             await (await self.jetstream()).account_info()
         except (NatsError, OSError, TimeoutError) as error:
             raise DependencyUnavailableError("message bus") from error
+
+
+def nats_breaker() -> Breaker:
+    return breaker("nats", is_outage=_is_outage)
+
+
+def _is_outage(error: BaseException) -> bool:
+    from nats.errors import Error as NatsError
+
+    return isinstance(error, (NatsError, OSError, TimeoutError, DependencyUnavailableError))
 
 
 def _credentials(settings: NatsSettings) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.outbound import (
     HTTPS_PORTS,
     NotPublicError,
@@ -78,7 +79,7 @@ class Outbound:
         body: bytes,
         headers: Mapping[str, str],
         *,
-        within_seconds: float = 10.0,
+        within_seconds: float = CALL_POLICIES["outbound"].timeout,
         answer_bytes: int = 65_536,
     ) -> OutboundAnswer:
         """The answer, whatever its status.

@@ -17,10 +17,12 @@ import orjson
 import psycopg
 from psycopg import conninfo
 from psycopg.abc import RV, PQGen
-from psycopg.errors import PipelineAborted
+from psycopg.errors import ConnectionTimeout, PipelineAborted
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 
+from eventsplatform.adapters.breakers import breaker, repeated
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.deadline import at_most
 from eventsplatform.errors import DependencyUnavailableError, OutcomeUnknownError
@@ -34,7 +36,7 @@ Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
 # The server itself gives up a statement a second earlier (`operations.migrate.ROLE_SETTINGS`), while it lives.
-ANSWER_WITHIN_SECONDS = 6.0
+ANSWER_WITHIN_SECONDS = CALL_POLICIES["postgres"].timeout
 
 # libpq waits this long even when it is told to wait less.
 SHORTEST_CONNECT_SECONDS = 2
@@ -144,11 +146,12 @@ class Database:
     def _usable_connection(self) -> Iterator[Connection]:
         require_no_locks("another database", besides=self)
         try:
-            if self._connection is None or not _is_usable(self._connection):
-                self._discard()
-                self._connection = self._open()
-            with traced("postgres"):
-                yield self._connection
+            with breaker("postgres", is_outage=_is_outage):
+                if self._connection is None or not _is_usable(self._connection):
+                    self._discard()
+                    self._connection = repeated("postgres", self._open, _was_refused)
+                with traced("postgres"):
+                    yield self._connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self._discard()
             logger.warning("postgres failed", extra={"error": str(error).partition("\n")[0]})
@@ -158,7 +161,7 @@ class Database:
         url, parameters = self._settings.url, connection_parameters(self._settings)
         parameters["connect_timeout"] = int(at_most(parameters["connect_timeout"]))
         if parameters["connect_timeout"] < SHORTEST_CONNECT_SECONDS:
-            raise psycopg.OperationalError("there is no time left to connect")
+            raise DependencyUnavailableError("database", was_called=False)
         with traced("postgres connect"):
             return _BoundedConnection.connect(url, autocommit=True, row_factory=dict_row, **parameters)
 
@@ -188,6 +191,22 @@ def connection_parameters(settings: DatabaseSettings) -> dict[str, Any]:
     if settings.iam_authentication:
         parameters["password"] = _iam_token(settings)
     return parameters
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether the server is gone or does not answer; not what it says of a statement, as that rows are locked."""
+    if isinstance(error, OutcomeUnknownError):
+        return True
+    if not isinstance(error, psycopg.OperationalError) or isinstance(error, PipelineAborted):
+        return False
+    # Connection exceptions, a server that shuts down or starts, and one that takes no more connections.
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")) or error.sqlstate == "53300"
+
+
+def _was_refused(error: BaseException) -> bool:
+    """At once, as while a server starts again; one that kept its caller waiting is not asked a second time."""
+    return isinstance(error, psycopg.OperationalError) and not isinstance(error, ConnectionTimeout)
 
 
 def _is_usable(connection: Connection) -> bool:

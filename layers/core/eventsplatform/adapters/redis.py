@@ -21,19 +21,10 @@ def redis_client() -> Redis:
 
 
 def make_client(settings: RedisSettings) -> Redis:
-    """Answers as `str`; one immediate retry of a broken connection, then redis.RedisError."""
-    from redis import Redis
-    from redis.backoff import ExponentialWithJitterBackoff
-    from redis.retry import Retry
+    """Answers as `str`; raises redis.RedisError, at once while its breaker is open."""
+    from eventsplatform.adapters.guarded_redis import connect
 
-    return Redis.from_url(
-        settings.url,
-        decode_responses=True,
-        socket_timeout=settings.timeout_seconds,
-        socket_connect_timeout=settings.timeout_seconds,
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), retries=1),
-        health_check_interval=30,
-    )
+    return connect(settings)
 
 
 @contextmanager

@@ -51,9 +51,7 @@ class WebSocketGateway:
 
     @property
     def _client(self) -> Any:
-        # One attempt and no patience: a slow connection must not hold up everyone else in the room.
-        url = self._settings.callback_url
-        return client("apigatewaymanagementapi", endpoint_url=url, read_timeout=1.0, attempts=1)
+        return client("apigatewaymanagementapi", endpoint_url=self._settings.callback_url)
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.clock import Clock
 from eventsplatform.errors import DependencyUnavailableError, RateLimitedError, UnauthenticatedError
 from eventsplatform.gate.model import (
@@ -24,7 +25,7 @@ from eventsplatform.gate.model import (
 from eventsplatform.gate.policies import Policy, policy_for
 
 # A Redis that is down or black-holed is asked again after this; each try may cost its time-out.
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = CALL_POLICIES["gate"].recovery
 
 
 class Store(Protocol):

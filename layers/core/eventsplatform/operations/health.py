@@ -30,11 +30,21 @@ class CheckResult(BaseModel):
     error: str | None = None
 
 
+class BreakerReport(BaseModel):
+    """`failures` are those in a row."""
+
+    state: Literal["closed", "half_open", "open"]
+    failures: int
+
+
 class HealthReport(BaseModel):
+    """`breakers` are those of the execution environment that answers; others tell of theirs by metrics."""
+
     service: str
     status: Status
     timestamp: datetime
     checks: dict[str, CheckResult]
+    breakers: dict[str, BreakerReport]
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,11 @@ class Check:
 
 
 class Health:
-    def __init__(self, checks: Mapping[str, Check], clock: Clock) -> None:
+    def __init__(
+        self, checks: Mapping[str, Check], breakers: Callable[[], Mapping[str, BreakerReport]], clock: Clock
+    ) -> None:
         self._checks = checks
+        self._breakers = breakers
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=max(1, len(checks)), thread_name_prefix="health")
 
@@ -60,7 +73,13 @@ class Health:
         status: Status = "healthy"
         if failed:
             status = "unhealthy" if any(check.critical for check in failed) else "degraded"
-        return HealthReport(service="events-platform", status=status, timestamp=self._clock(), checks=results)
+        return HealthReport(
+            service="events-platform",
+            status=status,
+            timestamp=self._clock(),
+            checks=results,
+            breakers=dict(self._breakers()),
+        )
 
 
 def _result(future: Future[None]) -> CheckResult:

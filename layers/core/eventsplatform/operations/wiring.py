@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from eventsplatform.adapters.breakers import probing, states
 from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.operations.health import CHECK_TIMEOUT_SECONDS, Check, Health, UnhealthyError
+from eventsplatform.operations.health import CHECK_TIMEOUT_SECONDS, BreakerReport, Check, Health, UnhealthyError
 
 
 def _database() -> None:
@@ -50,9 +51,9 @@ def _opensearch() -> None:
 
 
 def _kafka() -> None:
-    from eventsplatform.adapters.kafka import kafka_admin
+    from eventsplatform.adapters.kafka import ping_kafka
 
-    kafka_admin().list_topics(timeout=CHECK_TIMEOUT_SECONDS)
+    ping_kafka(CHECK_TIMEOUT_SECONDS)
 
 
 def _nats() -> None:
@@ -61,16 +62,31 @@ def _nats() -> None:
     nats_connection().ping()
 
 
+def _asking(probe: Callable[[], None]) -> Callable[[], None]:
+    """Whoever asks wants to know how it is now and not how it was: no breaker answers for an engine."""
+
+    def ask() -> None:
+        with probing():
+            probe()
+
+    return ask
+
+
+def _breakers() -> dict[str, BreakerReport]:
+    return {name: BreakerReport(state=each.state, failures=each.failures) for name, each in states().items()}
+
+
 def _health() -> Health:
     return Health(
         {
-            "database": Check(_database, critical=True),
-            "partitions": Check(_partitions(), critical=False),
-            "redis": Check(_redis, critical=False),
-            "search": Check(_opensearch, critical=False),
-            "kafka": Check(_kafka, critical=True),
-            "nats": Check(_nats, critical=True),
+            "database": Check(_asking(_database), critical=True),
+            "partitions": Check(_asking(_partitions()), critical=False),
+            "redis": Check(_asking(_redis), critical=False),
+            "search": Check(_asking(_opensearch), critical=False),
+            "kafka": Check(_asking(_kafka), critical=True),
+            "nats": Check(_asking(_nats), critical=True),
         },
+        _breakers,
         utc_now,
     )
 
