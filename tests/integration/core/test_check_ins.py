@@ -12,6 +12,7 @@ import pytest
 
 from eventsplatform.catalog.model import ToldRegistration
 from eventsplatform.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.registrations.admission.model import (
     CLOCK_SKEW,
     CheckIn,
@@ -339,6 +340,25 @@ def test_a_single_scan_that_is_sent_again_has_the_result_it_had(world: World) ->
     assert world.running.check_ins.check_in(event_id, ticket(token, scan_id), caller(STEWARD)) == first
     with pytest.raises(ConflictError):
         world.check_in(event_id, token)
+
+
+def test_a_refusal_is_kept_for_a_repeat_of_the_request_too(world: World) -> None:
+    event_id = world.event()
+    token = world.token(event_id, ADA)
+    checked_in = world.check_in(event_id, token)
+    path = f"/v1/events/{event_id}/check-ins"
+
+    refusals = []
+    for _ in range(2):
+        named = NamedRequest.of(caller=str(STEWARD), method="POST", path=path, key="scan-1", content=b"", secret=False)
+        with handling_request(named), pytest.raises(ConflictError) as refused:
+            world.check_in(event_id, token)
+        refusals.append((refused.value.as_record(), named.replayed))
+        if not named.replayed:
+            world.undo(event_id, checked_in.registration_id)
+
+    (first, first_is_repeat), (again, again_is_repeat) = refusals
+    assert (first, first_is_repeat, again_is_repeat) == (again, False, True)
 
 
 def test_of_two_devices_the_first_that_tells_of_a_ticket_has_let_it_in(world: World) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from eventsplatform.errors import ConflictError, NotFoundError
+from eventsplatform.idempotency import NamedRequest, handling_request
 from eventsplatform.registrations.admission.model import DoorQuery, EventTicket
 from eventsplatform.registrations.admission.tokens import TicketReader, public_keys
 from tests.support.callers import caller
@@ -108,6 +109,17 @@ def test_a_ticket_that_is_issued_again_is_another_and_the_one_before_is_revoked(
     assert violations(migrated_database, event_id, 100) == []
 
 
+def test_a_repeated_request_issues_no_third_ticket(running: Services) -> None:
+    event_id = running.published_event(ORGANIZER)
+    registration_id = register(running, event_id, ADA)
+
+    first, again = (reissued(running, registration_id, key="reissue-1") for _ in range(2))
+
+    assert first == again
+    assert first.serial == 2
+    assert reissued(running, registration_id, key="reissue-2").serial == 3
+
+
 def test_who_is_checked_in_still_has_the_ticket_but_gets_no_other(running: Services) -> None:
     event_id = running.published_event(ORGANIZER)
     registration_id = register(running, event_id, ADA)
@@ -154,6 +166,14 @@ def test_the_keys_of_the_first_one_to_sign_are_there_for_those_who_verify(migrat
         bundle = running.check_ins.bundle(event_id, DoorQuery(), caller(ORGANIZER))
 
     assert bundle.keys == public_keys(TICKET_KEYS)
+
+
+def reissued(running: Services, registration_id: int, *, key: str) -> EventTicket:
+    path = f"/v1/registrations/{registration_id}/ticket"
+    with handling_request(
+        NamedRequest.of(caller=str(ADA), method="POST", path=path, key=key, content=b"", secret=False)
+    ):
+        return running.tickets.reissue(registration_id, caller(ADA))
 
 
 def revoked(running: Services, event_id: int) -> dict[int, int]:
