@@ -280,7 +280,10 @@ CALLS: Mapping[type, Mapping[str, Call]] = {
         "told": lambda store, world: store.told(
             DisabledWebhook(world.webhook.id, ORGANIZER, "https://example.org/", "", "gone", None, world.now)
         ),
-        "set_suspended": lambda store, world: [store.set_suspended(world.user, each) for each in (True, False)],
+        "set_suspended": lambda store, world: [
+            store.set_suspended(world.user, suspended, version) for version, suspended in ((1, True), (2, False))
+        ],
+        "forget_suspension": lambda store, world: store.forget_suspension(world.user),
         "held_webhooks": lambda store, _: store.held_webhooks(ORGANIZER, 0, 101),
     },
 }

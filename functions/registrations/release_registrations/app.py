@@ -16,4 +16,4 @@ def handler(message: Message) -> None:
         provide(WebhookOwners).forget(erased.id)
     elif message.type == "users.updated":
         user = message.read(UserSummary.model_validate)
-        provide(WebhookOwners).set_suspended(user.id, user.suspended)
+        provide(WebhookOwners).set_suspended(user.id, user.suspended, user.version)

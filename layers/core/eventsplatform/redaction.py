@@ -60,6 +60,7 @@ _RULES = (
         replacement=rf"\g<label>{REDACTED}",
     ),
     _Rule.of("eyj", pattern=r"(?<![\w-]) eyJ [\w-]{6,} (?:\.[\w-]*)+"),
+    _Rule.of("whsec_", pattern=r"whsec_ [\w+/=-]+"),
     _Rule.of("$argon2", pattern=r"\$argon2\w*\$ [\w$=,+/.-]+"),
     _Rule.of("://", pattern=r"(?P<before> :// [^\s:@/]* : ) [^\s@/]+ (?=@)", replacement=rf"\g<before>{REDACTED}"),
     # A cookie goes on to the end of its line.

@@ -228,7 +228,10 @@ MAP = {
         erasure="deleted",
     ),
     "registrations.suspended_users": Held(
-        personal=columns("user_id"), export="identity exports the account's status", erasure="deleted"
+        personal=columns("user_id suspended"),
+        besides=columns("version"),
+        export="identity exports the account's status",
+        erasure="deleted",
     ),
     "messaging.outbox": Held(
         personal=columns("actor_id payload"),

@@ -63,6 +63,7 @@ HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b9dWRWJTmaaJ
         f"postgresql://admin:{PLAIN_PASSWORD}@db.internal:5432/platform",
         f"redis://:{PLAIN_PASSWORD}@cache.internal:6379",
         f"x-api-key: {PLAIN_PASSWORD}",
+        "cannot sign with whsec_TmljZSB0cnksK+/hunter2=",
     ],
 )
 def test_a_secret_in_a_text_is_gone(text: str) -> None:

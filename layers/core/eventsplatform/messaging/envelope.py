@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -81,6 +82,17 @@ class Message:
         values["replayid"] = self.replay_id
         headers = {f"ce_{name}": value for name, value in values.items() if value}
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
+
+    @property
+    def happened_at(self) -> datetime:
+        """Raises PoisonMessageError when `time` is no moment with an offset."""
+        try:
+            moment = datetime.fromisoformat(self.time)
+        except ValueError as error:
+            raise PoisonMessageError(f"time={self.time!r} is no moment") from error
+        if moment.tzinfo is None:
+            raise PoisonMessageError(f"time={self.time!r} has no offset")
+        return moment
 
     @property
     def replay_id(self) -> str:

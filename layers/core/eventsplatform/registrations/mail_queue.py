@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from eventsplatform.clock import Clock
-from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import Work
 from eventsplatform.registrations.mail_model import (
@@ -114,7 +113,7 @@ class MailQueue:
                 published[event.id] = event
             elif message.type == "events.cancelled":
                 published.pop(event.id, None)
-                cancelled[event.id] = event, _time_of(message)
+                cancelled[event.id] = event, message.happened_at
         if published:
             self._compare_with_announced(list(published.values()))
         for event, happened_at in cancelled.values():
@@ -205,15 +204,5 @@ def _news_of(message: Message) -> News:
         event_id=told.event_id,
         registration_id=told.id,
         registered_at=told.registered_at,
-        happened_at=_time_of(message),
+        happened_at=message.happened_at,
     )
-
-
-def _time_of(message: Message) -> datetime:
-    try:
-        moment = datetime.fromisoformat(message.time)
-    except ValueError as error:
-        raise PoisonMessageError(f"time={message.time!r} is no moment") from error
-    if moment.tzinfo is None:
-        raise PoisonMessageError(f"time={message.time!r} has no offset")
-    return moment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel
 
 from eventsplatform.clock import Clock, rfc3339
-from eventsplatform.errors import ConflictError, NotFoundError, PoisonMessageError
+from eventsplatform.errors import ConflictError, NotFoundError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.envelope import SPEC_VERSION, Message
 from eventsplatform.messaging.model import Appendable, Work
@@ -42,17 +42,17 @@ REPLAY_MAXIMUM = 1_000
 TEST_TYPE = "webhooks.test"
 
 
-def body_of(message_id: str, type: str, *, source: str, subject: str, time: str, sequence: int, data: Any) -> str:
-    """The CloudEvent, without the extensions that only the platform's own consumers read."""
+def body_of(message: Message, data: Mapping[str, Any]) -> str:
+    """The message with these data for its own, and without the extensions that only the platform's consumers read."""
     envelope = {
         "specversion": SPEC_VERSION,
-        "id": message_id,
-        "source": source,
-        "type": type,
-        "subject": subject,
-        "time": time,
+        "id": message.id,
+        "source": message.source,
+        "type": message.type,
+        "subject": message.subject,
+        "time": message.time,
         "datacontenttype": "application/json",
-        "sequence": sequence,
+        "sequence": message.sequence,
         "data": data,
     }
     return orjson.dumps(envelope).decode()
@@ -153,17 +153,17 @@ class DeliveryLog:
 
     def _test(self, store: DeliveryStore, webhook_id: int) -> None:
         now = self._clock()
-        message_id = f"webhook-test-{uuid4().hex}"
-        body = body_of(
-            message_id,
-            TEST_TYPE,
+        test = Message(
+            id=f"webhook-test-{uuid4().hex}",
             source="/events-platform/webhooks",
+            type=TEST_TYPE,
             subject=str(webhook_id),
             time=rfc3339(now),
-            sequence=1,
+            partitionkey="",
             data={"webhook_id": webhook_id},
+            sequence=1,
         )
-        store.add_test(webhook_id, message_id, TEST_TYPE, body, now)
+        store.add_test(webhook_id, test.id, test.type, body_of(test, test.data), now)
 
     def _replay_some(self, store: DeliveryStore, webhook_id: int, delivery_ids: Sequence[int]) -> RequestedDeliveries:
         if missing := set(delivery_ids) - store.known_deliveries(webhook_id, delivery_ids):
@@ -222,17 +222,8 @@ def _registration_notices(
 
 
 def _notice(message: Message, event_id: int, event_version: int, told: Sequence[int], data: BaseModel) -> Notice:
-    try:
-        happened_at = datetime.fromisoformat(message.time)
-    except ValueError as error:
-        raise PoisonMessageError(f"the time of {message.type} is {message.time!r}") from error
-    body = body_of(
-        message.id,
-        message.type,
-        source=message.source,
-        subject=message.subject,
-        time=message.time,
-        sequence=message.sequence,
-        data=data.model_dump(mode="json"),
-    )
-    return Notice(message.id, message.type, happened_at, event_id, event_version, told, body)
+    if message.replay_id:
+        # One that is to be told again, which receivers would leave out if it looked like the first.
+        message = replace(message, id=f"{message.id}-{message.replay_id}")
+    body = body_of(message, data.model_dump(mode="json"))
+    return Notice(message.id, message.type, message.happened_at, event_id, event_version, told, body)

@@ -20,8 +20,13 @@ class OwnerStore(Protocol):
 
     def delete_webhook(self, webhook_id: int) -> None: ...
 
-    def set_suspended(self, user_id: int, suspended: bool) -> None:
-        """Nothing becomes a delivery of a suspended person's webhooks, and what was one waits."""
+    def set_suspended(self, user_id: int, suspended: bool, version: int) -> None:
+        """Nothing becomes a delivery of a suspended person's webhooks, and what was one waits.
+
+        `version` is the account's: what is said of an earlier one changes nothing.
+        """
+
+    def forget_suspension(self, user_id: int) -> None: ...
 
     def held_webhooks(self, user_id: int, after_id: int, limit: int) -> Sequence[dict[str, Any]]: ...
 
@@ -41,11 +46,11 @@ class WebhookOwners:
             store.lock_webhooks(user_id)
             for webhook in store.webhooks_of(user_id):
                 store.delete_webhook(webhook.id)
-            store.set_suspended(user_id, False)
+            store.forget_suspension(user_id)
 
-    def set_suspended(self, user_id: int, suspended: bool) -> None:
+    def set_suspended(self, user_id: int, suspended: bool, version: int) -> None:
         with self._work.statement() as store:
-            store.set_suspended(user_id, suspended)
+            store.set_suspended(user_id, suspended, version)
 
     def held_about(self, user_id: int, after: Mapping[str, int] | None) -> HeldRows:
         with self._work.statement() as store:

@@ -22,23 +22,25 @@ from eventsplatform.registrations.webhooks.model import (
 from eventsplatform.registrations.webhooks.notices import DisabledWebhook
 from eventsplatform.registrations.webhooks.sender import Claimed, Outcome
 
-# Webhooks that wait for something are found one after the other on the index of what is pending, however much waits of
-# each. What is being sent by somebody else is skipped, and counts against the few that may be under way at once.
+# Webhooks that wait for something, and since when, are found one after the other at the beginnings of their entries in
+# the index of what is pending, however much waits of each. What is being sent by somebody else is skipped, and counts
+# against the few that may be under way at once.
 _CLAIM = """
     WITH RECURSIVE waiting AS (
-        (SELECT webhook_id
+        (SELECT webhook_id, next_attempt_at
            FROM registrations.webhook_deliveries
           WHERE status = 'pending'
-          ORDER BY webhook_id
+          ORDER BY webhook_id, next_attempt_at, id
           LIMIT 1)
          UNION ALL
-        SELECT (SELECT webhook_id
-                  FROM registrations.webhook_deliveries
-                 WHERE status = 'pending' AND webhook_id > waiting.webhook_id
-                 ORDER BY webhook_id
-                 LIMIT 1)
+        SELECT following.webhook_id, following.next_attempt_at
           FROM waiting
-         WHERE waiting.webhook_id IS NOT NULL
+         CROSS JOIN LATERAL (
+               SELECT webhook_id, next_attempt_at
+                 FROM registrations.webhook_deliveries
+                WHERE status = 'pending' AND webhook_id > waiting.webhook_id
+                ORDER BY webhook_id, next_attempt_at, id
+                LIMIT 1) AS following
     ), due AS (
         SELECT webhook.id AS webhook_id, delivery.id, delivery.next_attempt_at,
                row_number() OVER (PARTITION BY webhook.id ORDER BY delivery.next_attempt_at, delivery.id) AS rank
@@ -55,8 +57,9 @@ _CLAIM = """
                                        FROM registrations.webhook_deliveries
                                       WHERE webhook_id = webhook.id AND leased_until > %(now)s))
                   FOR UPDATE SKIP LOCKED) AS delivery
-         WHERE webhook.enabled AND (webhook.paused_until IS NULL OR webhook.paused_until <= %(now)s)
-           AND NOT EXISTS (SELECT FROM registrations.suspended_users WHERE user_id = webhook.user_id)
+         WHERE waiting.next_attempt_at <= %(now)s AND webhook.enabled
+           AND (webhook.paused_until IS NULL OR webhook.paused_until <= %(now)s)
+           AND NOT EXISTS (SELECT FROM registrations.suspended_users WHERE user_id = webhook.user_id AND suspended)
          ORDER BY rank, next_attempt_at, id
          LIMIT %(at_once)s
     ), claimed AS (
@@ -206,7 +209,7 @@ class PostgresWebhooks:
              WHERE webhook.enabled AND happened_at >= webhook.switched_at AND happened_at > %(happened_after)s
                AND event_types && ARRAY[type, split_part(type, '.', 1) || '.*']
                AND (event_ids IS NULL OR event_id = ANY(event_ids))
-               AND NOT EXISTS (SELECT FROM registrations.suspended_users WHERE user_id = webhook.user_id)
+               AND NOT EXISTS (SELECT FROM registrations.suspended_users WHERE user_id = webhook.user_id AND suspended)
              ORDER BY position
             ON CONFLICT (webhook_id, message_id) DO NOTHING
             """,
@@ -411,13 +414,12 @@ class PostgresWebhooks:
 
     # People ----------------------------------------------------------------------------------------
 
-    def set_suspended(self, user_id: int, suspended: bool) -> None:
-        self._connection.execute(
-            "INSERT INTO registrations.suspended_users (user_id) VALUES (%s) ON CONFLICT (user_id) DO NOTHING"
-            if suspended
-            else "DELETE FROM registrations.suspended_users WHERE user_id = %s",
-            (user_id,),
-        )
+    def set_suspended(self, user_id: int, suspended: bool, version: int) -> None:
+        # Most people are never suspended, and have no row.
+        self._connection.execute(_SUSPENDED if suspended else _REINSTATED, {"user_id": user_id, "version": version})
+
+    def forget_suspension(self, user_id: int) -> None:
+        self._connection.execute("DELETE FROM registrations.suspended_users WHERE user_id = %s", (user_id,))
 
     def held_webhooks(self, user_id: int, after_id: int, limit: int) -> list[dict[str, Any]]:
         rows = self._connection.execute(
@@ -449,6 +451,19 @@ _PAGE_OF_STATUS = (
      LIMIT %(limit)s
 """
 )
+
+_SUSPENDED = """
+    INSERT INTO registrations.suspended_users AS known (user_id, version)
+    VALUES (%(user_id)s, %(version)s)
+    ON CONFLICT (user_id) DO UPDATE
+       SET suspended = true, version = excluded.version
+     WHERE known.version < excluded.version
+"""
+_REINSTATED = """
+    UPDATE registrations.suspended_users
+       SET suspended = false, version = %(version)s
+     WHERE user_id = %(user_id)s AND version < %(version)s
+"""
 
 
 def _webhook(row: Row) -> Webhook:
