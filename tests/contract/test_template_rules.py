@@ -257,6 +257,11 @@ HEADERS = "ResponseParameters/Headers"
         ),
         ("needed permissions", drop("LoginFunction/Properties/Policies"), "LoginFunction: DATABASE_URL and the right"),
         (
+            "needed permissions",
+            drop("BridgeToNatsFunction/Properties/Policies"),
+            "BridgeToNatsFunction: NATS_CREDENTIALS_SECRET and the right",
+        ),
+        (
             "managed policies",
             put("PingFunction/Properties/Policies", ["AdministratorAccess"]),
             "AdministratorAccess is not",

@@ -66,7 +66,8 @@ def permissions_are_needed(templates: Templates, *, excused: Mapping[str, str]) 
             *(policy.get(name, {}).get(parameter) for policy in policies for name, parameter in _TARGETS.items()),
             *(statement["Resource"] for statement in statements),
         ]
-        allowed = {name for target in targets for name, _ in references(target)} & callable_ones
+        named = {name for target in targets for name, _ in references(target)}
+        allowed = named & callable_ones
         told = {name for value in variables.values() for name, _ in references(value)}
         if extra := allowed - told:
             unneeded.add(function.name)
@@ -76,6 +77,8 @@ def permissions_are_needed(templates: Templates, *, excused: Mapping[str, str]) 
         for variable, action in _ACTIONS.items():
             if any(each.startswith(action) for each in actions) != (variable in variables):
                 yield f"{function.name}: {variable} and the right to {action} come together"
+        if ("NATS_CREDENTIALS_SECRET" in variables) != ("NatsCredentialsSecret" in named):
+            yield f"{function.name}: NATS_CREDENTIALS_SECRET and the right to read that secret come together"
     yield from (f"{name}: needs no excuse any more" for name in excused.keys() - unneeded)
 
 
