@@ -20,6 +20,7 @@ from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings, KafkaSettings, NatsSettings
 from eventsplatform.messaging.bridge_from_nats import BridgeFromNats, Send
 from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
+from eventsplatform.messaging.inbound_records import InboundRecords
 from eventsplatform.messaging.jetstream_source import JetStreamSource
 from eventsplatform.messaging.routes import Routes
 from eventsplatform.messaging.routes_file import KNOWN_TOPICS, ROUTES_FILE, read_routes
@@ -60,11 +61,11 @@ class Inbound:
             send = KafkaProducer(KafkaSettings(self.endpoints.kafka, iam_authentication=False)).send
         connection = NatsConnection(NatsSettings(nats or self.endpoints.nats, ""))
         return BridgeFromNats(
-            self.routes,
+            self.routes.shards,
             PostgresLeaseStore(self.databases[-1]),
             JetStreamSource(connection),
+            InboundRecords(self.routes, f"{self.group}.dlt"),
             wrap(send) if wrap else send,
-            self.group,
         )
 
     def publish(self, *messages: tuple[str, bytes, dict[str, str]] | tuple[str, bytes]) -> None:

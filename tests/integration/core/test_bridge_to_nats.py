@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from eventsplatform.adapters.jetstream import BATCH
 from eventsplatform.adapters.nats import NatsConnection
 from eventsplatform.config import NatsSettings
 from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
@@ -105,12 +106,12 @@ def test_the_stream_takes_every_domain_and_forgets_after_two_days(bridge: Bridge
 def test_a_batch_that_is_delivered_again_is_stored_once_and_in_order(
     bridge: BridgeToNats, endpoints: Endpoints
 ) -> None:
-    batch = versions(150)
-    assert forward(bridge, *batch[:120]) == (120, None)
+    batch = versions(600)
+    assert forward(bridge, *batch[:420]) == (420, None)
 
-    assert forward(bridge, *batch) == (150, None)
+    assert forward(bridge, *batch) == (600, None)
 
-    assert sequences(endpoints.nats, batch[0].subject) == list(range(1, 151))
+    assert sequences(endpoints.nats, batch[0].subject) == list(range(1, 601))
 
 
 def test_a_replay_is_stored_although_the_message_was(bridge: BridgeToNats, endpoints: Endpoints) -> None:
@@ -154,16 +155,16 @@ def test_what_crossed_here_before_is_left_out_and_counted(
 def test_what_is_dropped_and_how_long_it_took_is_counted(
     bridge: BridgeToNats, metrics: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    batch = versions(5)
-    forward(bridge, *batch[:2])
+    batch = versions(BATCH + 5)
+    forward(bridge, *batch[:BATCH])
     metrics()
 
     forward(bridge, *batch)
 
     lines = {name: line for line in metrics() for name in line if name.startswith("bridge_")}
-    assert lines["bridge_duplicates_total"]["bridge_duplicates_total"] == [2]
-    assert lines["bridge_messages_total"]["bridge_messages_total"] == [3]
-    assert len(lines["bridge_latency_seconds"]["bridge_latency_seconds"]) == 3
+    assert lines["bridge_duplicates_total"]["bridge_duplicates_total"] == [BATCH]
+    assert lines["bridge_messages_total"]["bridge_messages_total"] == [5]
+    assert len(lines["bridge_latency_seconds"]["bridge_latency_seconds"]) == 5
     assert {line["route"] for line in lines.values()} == {"platform"}
 
 
@@ -225,7 +226,7 @@ def mortal(tmp_path: Path) -> Iterator[RunningEngines]:
 
 def test_a_killed_server_stops_the_batch_and_takes_all_of_it_when_it_is_back(mortal: RunningEngines) -> None:
     bridge, url = bridge_to(mortal.endpoints.nats), mortal.endpoints.nats
-    batch = versions(250)
+    batch = versions(900)
     assert forward(bridge, *batch[:10]) == (10, None)
 
     def forward_all() -> bool:
@@ -238,14 +239,14 @@ def test_a_killed_server_stops_the_batch_and_takes_all_of_it_when_it_is_back(mor
     with engine_killed(mortal, "nats"):
         eventually(forward_all, within=60, what="the whole batch")
 
-    assert sequences(url, batch[0].subject) == list(range(1, 251))
+    assert sequences(url, batch[0].subject) == list(range(1, 901))
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_connection_that_breaks_in_a_batch_leaves_the_rest_for_the_next_delivery(
     endpoints: Endpoints, after: int
 ) -> None:
-    batch = versions(250)
+    batch = versions(900)
     with counting_proxy(endpoints.nats) as (proxy, url):
         bridge = bridge_to(url)
         forward(bridge, new())
@@ -257,4 +258,4 @@ def test_a_connection_that_breaks_in_a_batch_leaves_the_rest_for_the_next_delive
         assert isinstance(error, DependencyUnavailableError)
         assert forward(bridge, *batch[done:]) == (len(batch) - done, None)
 
-    assert sequences(endpoints.nats, batch[0].subject) == list(range(1, 251))
+    assert sequences(endpoints.nats, batch[0].subject) == list(range(1, 901))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import secrets
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -32,13 +33,14 @@ LOSS_NOTICED_WITHIN_SECONDS = 0.1
 # https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md, "fast ingest": the reply subject ends
 # in batch id, how often the server acknowledges, what it does about gaps, number in the batch, operation.
 _START, _APPEND, _COMMIT = 0, 1, 2
-# With this many messages and not more in flight, no flow control is needed: servers acknowledge as often.
-BATCH = 100
+# With so many messages and no more in flight, no flow control is needed: servers acknowledge as often.
+BATCH = 250
 _TOO_LARGE = 10054
 
+_LINE_ENDS = re.compile(r"[\r\n]")
 
-@dataclass(frozen=True)
-class Publication:
+
+class Publication(NamedTuple):
     subject: str
     payload: bytes
     headers: Mapping[str, str]
@@ -48,12 +50,12 @@ class Publication:
 class Stored:
     """How many publications, from the first on, the stream has, and what kept it from taking the next one.
 
-    `is_duplicate` is told of a single publication only.
+    `are_duplicates`: all of them were there already. Of some among others the server does not tell.
     """
 
     count: int
     error: Exception | None = None
-    is_duplicate: bool = False
+    are_duplicates: bool = False
 
 
 class OrderedPublisher:
@@ -95,16 +97,13 @@ class OrderedPublisher:
         batch, last = next(self._batches), len(publications)
         answer = self._answers[batch] = asyncio.get_running_loop().create_future()
         reply = f"{self._inbox}.{batch}.{BATCH}.fail"
+        frames = []
+        for number, each in enumerate(publications, 1):
+            operation = _COMMIT if number == last else _START if number == 1 else _APPEND
+            frames.append(_frame(each, f"{reply}.{number}.{operation}.$FI"))
         try:
             with nats_breaker():
-                for number, each in enumerate(publications, 1):
-                    operation = _COMMIT if number == last else _START if number == 1 else _APPEND
-                    await self._client.publish(
-                        each.subject,
-                        each.payload,
-                        reply=f"{reply}.{number}.{operation}.$FI",
-                        headers=each.headers,  # type: ignore[arg-type]  # read only
-                    )
+                await self._send(b"".join(frames))
                 async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
                     while not answer.done():
                         await asyncio.wait([answer], timeout=LOSS_NOTICED_WITHIN_SECONDS)
@@ -120,6 +119,11 @@ class OrderedPublisher:
             return replace(stored, error=DependencyUnavailableError("message bus"))
         return stored
 
+    async def _send(self, frames: bytes) -> None:
+        """All at once. Published one by one, nats-py takes four times as long for each message as its frame does."""
+        await self._client._send_command(frames)
+        await self._client._flush_pending()
+
     async def _on_answer(self, message: Msg) -> None:
         _, batch, _, _, number, _, _ = message.subject.rsplit(".", 6)
         answer = self._answers.get(batch)
@@ -132,7 +136,22 @@ class OrderedPublisher:
             answer.set_result(_refused(int(number), content["error"]))
         elif "type" not in content:
             # Not those on the way: what they tell of is told here or by an error as well.
-            answer.set_result(Stored(content.get("count", 0), is_duplicate=content.get("duplicate", False)))
+            # The sequence is that of the last one which was added, or of the only one, added or not.
+            are_duplicates = content.get("seq") == 0 or content.get("duplicate", False)
+            answer.set_result(Stored(content.get("count", 0), are_duplicates=are_duplicates))
+
+
+def _frame(publication: Publication, reply: str) -> bytes:
+    """https://docs.nats.io/reference/reference-protocols/nats-protocol#hpub"""
+    headers = publication.headers
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
+        # A value would end its line, and begin another header.
+        lines = "".join([f"{name}: {_LINE_ENDS.sub(' ', value)}\r\n" for name, value in headers.items()])
+    block = f"NATS/1.0\r\n{lines}\r\n".encode(errors="replace")
+    payload = publication.payload
+    to = f"HPUB {publication.subject} {reply} {len(block)} {len(block) + len(payload)}\r\n"
+    return b"%b%b%b\r\n" % (to.encode(), block, payload)
 
 
 def _refused(number: int, error: Mapping[str, Any]) -> Stored:
@@ -149,16 +168,19 @@ def _unavailable(cause: BaseException) -> DependencyUnavailableError:
     return error
 
 
-@dataclass(frozen=True)
-class Delivered:
-    """A message of a stream. `attempts` is how often it has been delivered, this time included."""
+class Delivered(NamedTuple):
+    """A message of a stream as a consumer delivers it.
+
+    `sequence` is its number in the stream, `stored_at` when it came there, in seconds since 1970; `attempts` how often
+    it has been delivered, this time included; `pending` how many more are waiting for the consumer.
+    """
 
     subject: str
     data: bytes
     headers: Mapping[str, str]
     sequence: int
-    attempts: int
     stored_at: float
+    attempts: int
     pending: int
     acknowledge_on: str
 
@@ -224,15 +246,12 @@ class DurableReader:
         await self._fetch()
         return taken
 
-    async def acknowledge(self, on: str) -> None:
-        """Everything up to the one whose `acknowledge_on` this is is done, and NATS has noted it.
-
-        Raises DependencyUnavailableError.
-        """
+    async def acknowledge(self, delivered: Delivered) -> None:
+        """Everything up to this one is done, and NATS has noted it. Raises DependencyUnavailableError."""
         from nats.errors import Error as NatsError
 
         try:
-            await self._client.request(on, b"+ACK", timeout=ANSWER_WITHIN_SECONDS)
+            await self._client.request(delivered.acknowledge_on, b"+ACK", timeout=ANSWER_WITHIN_SECONDS)
         except (NatsError, OSError, TimeoutError) as error:
             raise _unavailable(error) from error
 
@@ -300,19 +319,17 @@ def _delivery(message: Msg) -> tuple[Delivered, int]:
     """
     tokens = message.reply.split(".")
     attempts, sequence, number, nanoseconds, pending = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
-    return (
-        Delivered(
-            subject=message.subject,
-            data=message.data,
-            headers=message.headers or {},
-            sequence=int(sequence),
-            attempts=int(attempts),
-            stored_at=int(nanoseconds) / 1e9,
-            pending=int(pending),
-            acknowledge_on=message.reply,
-        ),
-        int(number),
+    delivered = Delivered(
+        message.subject,
+        message.data,
+        message.headers or {},
+        int(sequence),
+        int(nanoseconds) / 1e9,
+        int(attempts),
+        int(pending),
+        message.reply,
     )
+    return delivered, int(number)
 
 
 def _configuration(durable: str, filters: Sequence[str], after: int) -> ConsumerConfig:

@@ -12,8 +12,8 @@ so do all of them where a consumer has effects that nobody wants to see again (`
 
 from __future__ import annotations
 
-import base64
 import time
+from binascii import a2b_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -249,7 +249,7 @@ def _decode(records: Sequence[Record], rules: _Rules) -> tuple[list[Message], Ex
     messages: list[Message] = []
     for record in records:
         try:
-            message = Message.from_json(base64.b64decode(record.get("value") or ""))
+            message = Message.from_json(a2b_base64(record.get("value") or ""))
             _require_meant(message, rules)
             if rules.checked:
                 schemas.check(message)

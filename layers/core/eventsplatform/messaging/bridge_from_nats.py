@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,22 +19,18 @@ from typing import Protocol
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from eventsplatform.adapters.kafka import MESSAGE_BYTES, KafkaMessage
-from eventsplatform.clock import Clock, utc_now
-from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
+from eventsplatform.adapters.jetstream import Delivered
+from eventsplatform.adapters.kafka import KafkaMessage
+from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.messaging.crossings import Crossings
-from eventsplatform.messaging.dead_letters import dead_letter, dead_letter_topic
-from eventsplatform.messaging.envelope import Message
-from eventsplatform.messaging.inbound import Arrival, carried, read
-from eventsplatform.messaging.routes import FromNats, Routes, Shard, values_of
+from eventsplatform.messaging.inbound_records import InboundRecord, InboundRecords
+from eventsplatform.messaging.routes import Shard
 from eventsplatform.observability import emit_metric, logger
 
 BATCH_SIZE = 500
-# Of value and headers, whose characters may take four bytes each in the key.
-LARGEST = MESSAGE_BYTES - 16 * 1024
 # Longer than a batch may take, with each engine as slow as it may be.
 LEASE_SECONDS = 30
-RENEW_SECONDS = 3.0
+NOTED_EVERY_SECONDS = 3.0
 WAIT_SECONDS = 1.0
 PAUSE_SECONDS = (0.2, 0.4, 0.8, 1.6)
 
@@ -62,37 +59,14 @@ class LeaseStore(Protocol):
     def release(self, shard: str, fence: int) -> None: ...
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """An arrival as its consumer has delivered it: `pending` more are waiting in the stream."""
-
-    arrival: Arrival
-    attempts: int
-    pending: int
-    receipt: object
-
-
-@dataclass(frozen=True)
-class _Crossing:
-    """What becomes of an arrival: `record` is what to produce, None for a message that came round.
-
-    `message` is None when the record is a dead letter.
-    """
-
-    stream: str
-    route: str
-    message: Message | None
-    record: KafkaMessage | None
-
-
 class Reader(Protocol):
     position: Position
     """Where it begins: that of the lease, unless the stream is another one by now."""
 
-    def next(self, most: int, *, within_seconds: float) -> Sequence[Delivery]:
+    def next(self, most: int, *, within_seconds: float) -> Sequence[Delivered]:
         """What has come, in order. Raises DependencyUnavailableError."""
 
-    def acknowledge(self, delivery: Delivery) -> None:
+    def acknowledge(self, delivered: Delivered) -> None:
         """All up to this one is done. Raises DependencyUnavailableError."""
 
 
@@ -108,24 +82,21 @@ Send = Callable[[Sequence[KafkaMessage]], list[bool]]
 class BridgeFromNats:
     def __init__(
         self,
-        routes: Routes,
+        shards: Sequence[Shard],
         store: LeaseStore,
         source: Source,
+        records: InboundRecords,
         send: Send,
-        consumer_group: str,
         *,
-        clock: Clock = utc_now,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._routes = routes
+        self._shards = shards
         self._store = store
         self._source = source
+        self._records = records
         self._send = send
-        self._dead_letters = dead_letter_topic(consumer_group)
-        self._clock = clock
         self._pause = pause
         self._holder = uuid.uuid4()
-        self._crossings = Crossings()
 
     def run(self, has_time: Callable[[], bool]) -> int:
         """Bridge whichever shard is free until the time is up; the number of messages that have crossed.
@@ -150,118 +121,107 @@ class BridgeFromNats:
 
     def _bridge_free_shard(self, has_time: Callable[[], bool]) -> Iterator[int]:
         """Batch by batch, how many messages have crossed; nothing when other holders have all shards."""
-        for shard in self._routes.shards:
+        for shard in self._shards:
             lease = self._store.acquire(shard.name, self._holder, LEASE_SECONDS)
             if lease is None:
                 continue
             try:
-                yield from self._bridge(shard, lease, has_time)
+                with self._source.open(shard, lease.position) as reader, ThreadPoolExecutor(1, "producing") as pool:
+                    shift = _Shift(shard, lease, reader, self._store, self._records)
+                    yield from shift.batches(lambda records: pool.submit(self._send, records), has_time)
+            except _LeaseLostError:
+                logger.warning("the lease has passed to another holder", extra={"shard": shard.name})
             finally:
                 self._store.release(shard.name, lease.fence)
             return
 
-    def _bridge(self, shard: Shard, lease: Lease, has_time: Callable[[], bool]) -> Iterator[int]:
-        """Until the time is up or the lease is another's. Raises DependencyUnavailableError."""
-        with self._source.open(shard, lease.position) as reader:
-            position, renewed_at = reader.position, time.monotonic()
-            while has_time():
-                deliveries = reader.next(BATCH_SIZE, within_seconds=WAIT_SECONDS)
-                fresh = [each for each in deliveries if each.arrival.sequence > position.sequence]
-                if not deliveries and time.monotonic() - renewed_at < RENEW_SECONDS:
-                    continue
-                done = self._produce(shard, fresh)
-                if done:
-                    position = replace(position, sequence=fresh[done - 1].arrival.sequence)
-                if not self._store.advance(shard.name, lease.fence, position, LEASE_SECONDS):
-                    return
-                renewed_at = time.monotonic()
-                self._crossings.emit()
-                pending = deliveries[-1].pending if deliveries else 0
-                emit_metric("bridge_pending_messages", pending, unit=MetricUnit.NoUnit, shard=shard.name)
-                if done < len(fresh):
-                    raise DependencyUnavailableError("message broker")
-                if deliveries:
-                    reader.acknowledge(deliveries[-1])
-                yield done
 
-    def _produce(self, shard: Shard, deliveries: Sequence[Delivery]) -> int:
-        """How many, from the first on, are in Kafka, put aside, or left out because they came round."""
-        crossings = [self._crossing(shard, delivery) for delivery in deliveries]
-        records = [each.record for each in crossings if each.record is not None]
-        acknowledged = iter(self._send(records) if records else [])
-        for done, crossing in enumerate(crossings):
-            if crossing.record is not None and not next(acknowledged):
-                return done
-            self._count(crossing)
-        return len(crossings)
-
-    def _count(self, crossing: _Crossing) -> None:
-        if crossing.message is None:
-            emit_metric("dead_letters_total", 1, topic=crossing.stream)
-        elif crossing.record is None:
-            self._crossings.loop(crossing.route, crossing.message)
-        else:
-            self._crossings.crossed(crossing.route, crossing.message)
-
-    def _crossing(self, shard: Shard, delivery: Delivery) -> _Crossing:
-        arrival = delivery.arrival
-        try:
-            route, captures = shard.route(arrival.subject)
-            message = read(arrival)
-            if self._routes.is_loop(message):
-                return _Crossing(arrival.stream, route.name, message, None)
-            crossed = self._crossed(route, captures, arrival, message)
-            return _Crossing(arrival.stream, route.name, crossed, _record(route, captures, arrival, crossed))
-        except PoisonMessageError as error:
-            letter = dead_letter(
-                self._dead_letters,
-                arrival.origin,
-                error,
-                key=arrival.subject,
-                value=arrival.data,
-                headers=arrival.headers.items(),
-                attempts=delivery.attempts,
-                sent_at=int(arrival.stored_at * 1000),
-                put_aside_at=self._clock(),
-            )
-            return _Crossing(arrival.stream, "", None, letter)
-
-    def _crossed(self, route: FromNats, captures: dict[str, str], arrival: Arrival, message: Message) -> Message:
-        """Its type is of the subject, which NATS guards, and not what the sender says. Raises PoisonMessageError."""
-        lookup = values_of(message, captures, arrival.headers)
-        try:
-            type_, key = route.type.subject(lookup), route.key.fill(lookup)
-        except ValueError as error:
-            raise PoisonMessageError(f"{route.name}: {error}") from error
-        if not key:
-            raise PoisonMessageError(f"{route.name}: the key would be empty")
-        told = {} if message.type in (type_, arrival.subject) else {"sendertype": message.type}
-        return replace(
-            message,
-            type=type_,
-            subject=message.subject or key,
-            partitionkey=key,
-            extensions={**message.extensions, **told},
-            **self._routes.mark(message),
-        )
+class _LeaseLostError(Exception):
+    """Another holder has the shard: nothing more is noted or acknowledged."""
 
 
-def _record(route: FromNats, captures: dict[str, str], arrival: Arrival, crossed: Message) -> KafkaMessage:
-    """Raises PoisonMessageError for a message that Kafka would not take."""
-    lookup = values_of(crossed, captures, arrival.headers)
-    try:
-        value = crossed.to_json()
-    except TypeError as error:
-        raise PoisonMessageError(f"nested too deep to be written: {error}") from error
-    headers = {
-        **carried(arrival.headers),
-        **{name: template.fill(lookup) for name, template in route.headers.items()},
-        **crossed.to_headers(),
-    }
-    size = len(value) + sum(len(name) + len(text) for name, text in headers.items())
-    if size > LARGEST:
-        raise PoisonMessageError(f"{size} bytes; allowed: {LARGEST}")
-    return KafkaMessage(route.topic, key=crossed.partitionkey, value=value, headers=headers)
+@dataclass(frozen=True)
+class _Batch:
+    """What has been read together and is being produced."""
+
+    last: Delivered
+    records: Sequence[InboundRecord]
+    reports: Future[list[bool]]
+
+    def done(self) -> list[InboundRecord]:
+        """Those, from the first on, that are in Kafka, or left out because they came round."""
+        acknowledged = iter(self.reports.result())
+        done = []
+        for record in self.records:
+            if record.kafka is not None and not next(acknowledged):
+                break
+            done.append(record)
+        return done
+
+
+class _Shift:
+    """One holder's time with a shard. While a batch is being produced, the next one is read."""
+
+    def __init__(self, shard: Shard, lease: Lease, reader: Reader, store: LeaseStore, records: InboundRecords) -> None:
+        self._shard = shard
+        self._fence = lease.fence
+        self._reader = reader
+        self._store = store
+        self._records = records
+        self._position = reader.position
+        self._taken = reader.position.sequence
+        self._noted_at = time.monotonic()
+        self._crossings = Crossings()
+
+    def batches(
+        self, produce: Callable[[Sequence[KafkaMessage]], Future[list[bool]]], has_time: Callable[[], bool]
+    ) -> Iterator[int]:
+        """How many messages have crossed, batch by batch. Raises _LeaseLostError or DependencyUnavailableError."""
+        under_way: _Batch | None = None
+        while (goes_on := has_time()) or under_way is not None:
+            failure: DependencyUnavailableError | None = None
+            arrivals: Sequence[Delivered] = ()
+            try:
+                if goes_on:
+                    arrivals = self._reader.next(BATCH_SIZE, within_seconds=0.0 if under_way else WAIT_SECONDS)
+            except DependencyUnavailableError as error:
+                failure = error  # not before what is under way has been noted
+            records = [self._records.of(self._shard, each) for each in arrivals if each.sequence > self._taken]
+            if under_way is not None:
+                yield self._settle(under_way)
+            elif time.monotonic() - self._noted_at > NOTED_EVERY_SECONDS:
+                self._note(self._position.sequence, pending=0)
+            if failure is not None:
+                raise failure
+            under_way = None
+            if arrivals:
+                self._taken = max(self._taken, arrivals[-1].sequence)
+                kafka = [record.kafka for record in records if record.kafka is not None]
+                under_way = _Batch(arrivals[-1], records, produce(kafka))
+
+    def _settle(self, batch: _Batch) -> int:
+        """Note how far the batch has come, and tell NATS if it is all there."""
+        done = batch.done()
+        self._note(done[-1].sequence if done else self._position.sequence, pending=batch.last.pending)
+        for record in done:
+            if record.message is None:
+                emit_metric("dead_letters_total", 1, topic=self._shard.stream.name)
+            elif record.kafka is None:
+                self._crossings.loop(record.route, record.message)
+            else:
+                self._crossings.crossed(record.route, record.message)
+        self._crossings.emit()
+        if len(done) < len(batch.records):
+            raise DependencyUnavailableError("message broker")
+        self._reader.acknowledge(batch.last)
+        return len(done)
+
+    def _note(self, sequence: int, *, pending: int) -> None:
+        position = replace(self._position, sequence=sequence)
+        if not self._store.advance(self._shard.name, self._fence, position, LEASE_SECONDS):
+            raise _LeaseLostError
+        self._position, self._noted_at = position, time.monotonic()
+        emit_metric("bridge_pending_messages", pending, unit=MetricUnit.NoUnit, shard=self._shard.name)
 
 
 def _pauses() -> Iterator[float]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from eventsplatform.adapters.jetstream import BATCH, OrderedPublisher, Publication
 from eventsplatform.adapters.nats import NatsConnection
@@ -25,8 +25,7 @@ from eventsplatform.messaging.streams import ensure_stream
 HEADERS_OVERHEAD = 512
 
 
-@dataclass(frozen=True)
-class _Crossing:
+class _Crossing(NamedTuple):
     """A message on its way; `position` is its place in the batch."""
 
     position: int
@@ -102,8 +101,8 @@ class BridgeToNats:
             raise PoisonMessageError(f"{route.name}: {error}") from error
         if not route.stream.takes(subject):
             raise PoisonMessageError(f"{route.name}: {subject[:200]!r} is no subject of the stream {route.stream.name}")
-        headers = {name: template.fill(lookup) for name, template in route.headers.items()}
-        headers |= {
+        headers = {
+            **{name: template.fill(lookup) for name, template in route.headers.items()},
             "Nats-Msg-Id": message_id(route, message),
             "Content-Type": CONTENT_TYPE,
             "traceparent": message.traceparent,
@@ -113,30 +112,21 @@ class BridgeToNats:
     async def _store(
         self, group: Sequence[_Crossing], publisher: OrderedPublisher, crossings: Crossings
     ) -> tuple[_Crossing, Exception | None]:
-        """The crossing that came last, all to one stream, and what kept it from being stored, if anything did.
-
-        A batch does not tell which of it were duplicates, and a single message does; what is delivered again begins
-        with them. So one by one is stored for as long as the stream has them already.
-        """
+        """The crossing that came last, all to one stream, and what kept it from being stored, if anything did."""
         stream = group[0].route.stream
         try:
             await self._make_ready(stream)
         except DependencyUnavailableError as error:
             return group[0], error
-        position, size = 0, 1
-        while position < len(group):
-            part = group[position : position + size]
+        for first in range(0, len(group), BATCH):
+            part = group[first : first + BATCH]
             stored = await publisher.store([crossing.publication for crossing in part])
+            count = crossings.duplicate if stored.are_duplicates else crossings.crossed
             for crossing in part[: stored.count]:
-                if stored.is_duplicate:
-                    crossings.duplicate(crossing.route.name)
-                else:
-                    crossings.crossed(crossing.route.name, crossing.message)
-            position += stored.count
+                count(crossing.route.name, crossing.message)
             if stored.error is not None:
                 self._ready.discard(stream.name)
-                return group[position], stored.error
-            size = 1 if stored.is_duplicate else BATCH
+                return part[stored.count], stored.error
         return group[-1], None
 
     async def _make_ready(self, stream: Stream) -> None:

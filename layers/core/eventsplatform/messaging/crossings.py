@@ -23,8 +23,9 @@ class Crossings:
         if (seconds := _seconds_since(message.time)) is not None:
             self._seconds[route].append(seconds)
 
-    def duplicate(self, route: str, count: int = 1) -> None:
-        self._counts["bridge_duplicates_total"][route] += count
+    def duplicate(self, route: str, _message: Message) -> None:
+        """The message was stored there already."""
+        self._counts["bridge_duplicates_total"][route] += 1
 
     def loop(self, route: str, message: Message) -> None:
         """The message came round, and goes no further."""

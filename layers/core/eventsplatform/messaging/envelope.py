@@ -26,7 +26,10 @@ _FIELDS = frozenset(
     {*_REQUIRED, "subject", "time", "datacontenttype", "partitionkey", "sequence", "traceparent", "via", "hops", "data"}
 )
 _OWN = _FIELDS | {"dataschema"}
-_MIRRORED = ("id", "source", "type", "subject", "time", "partitionkey", "traceparent", "sequence", "via", "hops")
+_MIRRORED = {
+    name: f"ce_{name}"
+    for name in ("id", "source", "type", "subject", "time", "partitionkey", "traceparent", "sequence", "via", "hops")
+}
 
 
 def data_schema(message_type: str, version: int) -> str:
@@ -57,6 +60,7 @@ class Message:
 
     def to_json(self, **changes: Any) -> bytes:
         """The envelope; `changes` are attributes that are to be others than the message's."""
+        message_type = changes.get("type", self.type)
         envelope: dict[str, Any] = {
             "specversion": SPEC_VERSION,
             "id": self.id,
@@ -65,7 +69,7 @@ class Message:
             "subject": self.subject,
             "time": self.time,
             "datacontenttype": "application/json",
-            "dataschema": data_schema(self.type, self.version),
+            "dataschema": data_schema(message_type, self.version),
             "partitionkey": self.partitionkey,
             "sequence": self.sequence,
             "traceparent": self.traceparent,
@@ -77,10 +81,10 @@ class Message:
         }
         return orjson.dumps(envelope)
 
-    def to_headers(self) -> dict[str, str]:
-        values = {name: str(getattr(self, name)) for name in _MIRRORED}
-        values["replayid"] = self.replay_id
-        headers = {f"ce_{name}": value for name, value in values.items() if value}
+    def to_headers(self, **changes: Any) -> dict[str, str]:
+        """What stands in Kafka's headers; `changes` as in `to_json`."""
+        attributes = {**self.__dict__, **changes} if changes else self.__dict__
+        headers = {header: str(value) for name, header in _MIRRORED.items() if (value := attributes[name])}
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
 
     @property

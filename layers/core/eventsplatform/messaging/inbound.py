@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
 
+from eventsplatform.adapters.jetstream import Delivered
 from eventsplatform.clock import rfc3339
 from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.envelope import SPEC_VERSION, Message
 
 # JetStream answers a message's own reply subject itself, that it has stored it, and does not keep it. So a sender says
 # elsewhere where it waits for the platform's answer.
-_FROM_HEADERS = {"traceparent": "traceparent", "replyto": "evp-reply-to"}
+_FROM_HEADERS = {"id": "nats-msg-id", "traceparent": "traceparent", "replyto": "evp-reply-to"}
 
 ID_MAXIMUM = 256
 TEXT_MAXIMUM = 1_024
 ATTRIBUTES_MAXIMUM = 32
+JSON_TYPE = "application/json"
+_JSON_TYPE = re.compile(r"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;|$)", re.IGNORECASE)
 _BINARY = "ce-"
+_USUAL = frozenset(
+    {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "partitionkey"}
+    | {"sequence", "traceparent", "data"}
+)
+_SHORT = frozenset({"id", "type", "subject", "partitionkey"})
+_NOT_EMPTY = frozenset({"id", "source", "type", "subject", "partitionkey"})
 # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#naming-conventions
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -37,37 +45,26 @@ _NOT_CARRIED = ("nats-", "ce-", "ce_", "dlt_")
 _READ = frozenset({"content-type", *_FROM_HEADERS.values()})
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """A message of a stream: `sequence` is its number there, `stored_at` when it came, in seconds since 1970."""
-
-    stream: str
-    subject: str
-    data: bytes
-    headers: Mapping[str, str]
-    sequence: int
-    stored_at: float
-
-    @property
-    def origin(self) -> str:
-        """Where it stands: `stream@sequence`."""
-        return f"{self.stream}@{self.sequence}"
-
-
-def read(arrival: Arrival) -> Message:
+def read(stream: str, arrival: Delivered) -> Message:
     """The sender's message, with what the platform adds to it. Raises PoisonMessageError, saying what is wrong."""
     headers = {name.lower(): value for name, value in arrival.headers.items()}
-    envelope = _envelope(arrival, headers)
-    _check(envelope)
-    attributes = {name: value for name, value in envelope.items() if name not in _OURS}
-    attributes.setdefault("id", headers.get("nats-msg-id") or f"{arrival.stream}:{arrival.sequence}")
-    attributes.setdefault("source", f"nats://{arrival.stream}/{arrival.subject}")
-    attributes.setdefault("type", arrival.subject)
-    attributes.setdefault("time", rfc3339(datetime.fromtimestamp(arrival.stored_at, UTC)))
-    attributes["natsseq"] = arrival.sequence
+    attributes = _envelope(arrival.data, headers)
+    _check(attributes)
+    for name in _OURS.intersection(attributes):
+        del attributes[name]
     for attribute, header in _FROM_HEADERS.items():
-        if text := headers.get(header):
-            attributes[attribute] = _text(header, text, TEXT_MAXIMUM)
+        if (text := headers.get(header)) and (attribute != "id" or "id" not in attributes):
+            _check({attribute: text})
+            attributes[attribute] = text
+    if "id" not in attributes:
+        attributes["id"] = f"{stream}:{arrival.sequence}"
+    if "source" not in attributes:
+        attributes["source"] = f"nats://{stream}/{arrival.subject}"
+    if "type" not in attributes:
+        attributes["type"] = arrival.subject
+    if "time" not in attributes:
+        attributes["time"] = rfc3339(datetime.fromtimestamp(arrival.stored_at, UTC))
+    attributes["natsseq"] = arrival.sequence
     return Message.from_envelope(attributes)
 
 
@@ -80,9 +77,9 @@ def carried(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _envelope(arrival: Arrival, headers: Mapping[str, str]) -> dict[str, Any]:
+def _envelope(data: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     try:
-        content = orjson.loads(arrival.data) if arrival.data else {}
+        content = orjson.loads(data) if data else {}
     except orjson.JSONDecodeError as error:
         raise PoisonMessageError(f"not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -97,36 +94,34 @@ def _envelope(arrival: Arrival, headers: Mapping[str, str]) -> dict[str, Any]:
     return {"specversion": SPEC_VERSION, "data": content}
 
 
-def _check(envelope: Mapping[str, Any]) -> None:
-    if len(envelope) > ATTRIBUTES_MAXIMUM:
-        raise PoisonMessageError(f"{len(envelope)} attributes; allowed: {ATTRIBUTES_MAXIMUM}")
-    for name, value in envelope.items():
-        if name == "data":
-            continue
-        if not _ATTRIBUTE.fullmatch(name):
-            raise PoisonMessageError(f"{name[:40]!r} is no attribute's name: lower-case letters and digits, 20 at most")
+def _check(attributes: Mapping[str, Any]) -> None:
+    if len(attributes) > ATTRIBUTES_MAXIMUM:
+        raise PoisonMessageError(f"{len(attributes)} attributes; allowed: {ATTRIBUTES_MAXIMUM}")
+    texts = []
+    for name, value in attributes.items():
         if isinstance(value, str):
-            _text(name, value, ID_MAXIMUM if name in ("id", "subject", "type") else TEXT_MAXIMUM)
-        elif not (value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**31)):
-            raise PoisonMessageError(f"{name} is neither text nor a whole number of 32 bits nor true or false")
-    for name in ("id", "source", "type", "subject", "partitionkey"):
-        if name in envelope and (not isinstance(envelope[name], str) or not envelope[name]):
-            raise PoisonMessageError(f"{name} is no text, or empty")
-    if str(envelope.get("hops", 0)).startswith("-"):
+            texts.append(value)
+            if len(value) > ID_MAXIMUM and len(value) > (ID_MAXIMUM if name in _SHORT else TEXT_MAXIMUM):
+                raise PoisonMessageError(f"{name[:40]} has {len(value)} characters, which is too many")
+            if not value and name in _NOT_EMPTY:
+                raise PoisonMessageError(f"{name} is empty")
+        elif name in _NOT_EMPTY:
+            raise PoisonMessageError(f"{name} is no text")
+        elif name != "data" and not (
+            value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**31)
+        ):
+            raise PoisonMessageError(f"{name[:40]} is neither text nor a whole number of 32 bits nor true or false")
+        if name not in _USUAL and not _ATTRIBUTE.fullmatch(name):
+            raise PoisonMessageError(f"{name[:40]!r} is no attribute's name: lower-case letters and digits, 20 at most")
+    if _UNSAFE.search("".join(texts)):
+        raise PoisonMessageError("there are control characters in an attribute")
+    if str(attributes.get("hops", 0)).startswith("-"):
         raise PoisonMessageError("hops is less than 0")
-    if "time" in envelope and not _is_time(envelope["time"]):
+    if "time" in attributes and not _is_time(attributes["time"]):
         raise PoisonMessageError("time is no RFC 3339 time with its offset")
-    content_type = str(envelope.get("datacontenttype") or "application/json").partition(";")[0].strip().lower()
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        raise PoisonMessageError(f"datacontenttype={content_type!r}; allowed: 'application/json'")
-
-
-def _text(name: str, value: str, maximum: int) -> str:
-    if len(value) > maximum:
-        raise PoisonMessageError(f"{name} has {len(value)} characters; allowed: {maximum}")
-    if _UNSAFE.search(value):
-        raise PoisonMessageError(f"{name} has control characters")
-    return value
+    content_type = attributes.get("datacontenttype")
+    if content_type not in (None, JSON_TYPE) and not _JSON_TYPE.match(str(content_type)):
+        raise PoisonMessageError(f"datacontenttype={content_type!r}; allowed: {JSON_TYPE!r}")
 
 
 def _is_time(value: Any) -> bool:

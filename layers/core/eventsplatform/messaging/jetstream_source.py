@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from eventsplatform.adapters.jetstream import Delivered, DurableReader
 from eventsplatform.adapters.nats import NatsConnection
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.messaging.bridge_from_nats import Delivery, Position
-from eventsplatform.messaging.inbound import Arrival
-from eventsplatform.messaging.routes import Shard, Stream
+from eventsplatform.messaging.bridge_from_nats import Position
+from eventsplatform.messaging.routes import Shard
 from eventsplatform.messaging.streams import ensure_stream
+
+T = TypeVar("T")
 
 OPEN_WITHIN_SECONDS = 10.0
 ANSWER_WITHIN_SECONDS = 5.0
@@ -41,47 +43,27 @@ class JetStreamSource:
         durable = await DurableReader.open(
             client, shard.stream.name, f"bridge-{shard.name}", shard.filters, after=position.sequence
         )
-        return JetStreamReader(self._connection, shard.stream, durable, position)
+        return JetStreamReader(self._connection, durable, position)
 
 
 class JetStreamReader:
-    def __init__(self, connection: NatsConnection, stream: Stream, durable: DurableReader, position: Position) -> None:
+    def __init__(self, connection: NatsConnection, durable: DurableReader, position: Position) -> None:
         self.position = position
         self._connection = connection
-        self._stream = stream.name
         self._durable = durable
 
-    def next(self, most: int, *, within_seconds: float) -> Sequence[Delivery]:
-        try:
-            delivered = self._connection.run(
-                self._durable.next(most, within_seconds=within_seconds),
-                timeout_seconds=within_seconds + ANSWER_WITHIN_SECONDS,
-            )
-        except TimeoutError as error:
-            raise DependencyUnavailableError("message bus") from error
-        return [self._delivery(each) for each in delivered]
+    def next(self, most: int, *, within_seconds: float) -> Sequence[Delivered]:
+        arriving = self._durable.next(most, within_seconds=within_seconds)
+        return self._run(arriving, within_seconds + ANSWER_WITHIN_SECONDS)
 
-    def acknowledge(self, delivery: Delivery) -> None:
-        try:
-            self._connection.run(
-                self._durable.acknowledge(str(delivery.receipt)), timeout_seconds=ANSWER_WITHIN_SECONDS
-            )
-        except TimeoutError as error:
-            raise DependencyUnavailableError("message bus") from error
+    def acknowledge(self, delivered: Delivered) -> None:
+        self._run(self._durable.acknowledge(delivered), ANSWER_WITHIN_SECONDS)
 
     def close(self) -> None:
+        self._run(self._durable.close(), ANSWER_WITHIN_SECONDS)
+
+    def _run(self, call: Coroutine[Any, Any, T], within_seconds: float) -> T:
         try:
-            self._connection.run(self._durable.close(), timeout_seconds=ANSWER_WITHIN_SECONDS)
+            return self._connection.run(call, timeout_seconds=within_seconds)
         except TimeoutError as error:
             raise DependencyUnavailableError("message bus") from error
-
-    def _delivery(self, delivered: Delivered) -> Delivery:
-        arrival = Arrival(
-            self._stream,
-            delivered.subject,
-            delivered.data,
-            delivered.headers,
-            delivered.sequence,
-            delivered.stored_at,
-        )
-        return Delivery(arrival, delivered.attempts, delivered.pending, delivered.acknowledge_on)

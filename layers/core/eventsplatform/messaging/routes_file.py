@@ -36,8 +36,16 @@ def _parsed(parse: Callable[[str], T]) -> Any:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+def _subject_template(text: str) -> Template:
+    """Raises ValueError for a template that makes no subjects."""
+    template = Template.parse(text)
+    assert template.pattern
+    return template
+
+
 PatternText = Annotated[Pattern, _parsed(Pattern.parse)]
 TemplateText = Annotated[Template, _parsed(Template.parse)]
+SubjectText = Annotated[Template, _parsed(_subject_template)]
 # Of metrics, consumers and leases.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,99}$")]
@@ -60,7 +68,7 @@ class _ToNats(_Section):
     topics: Annotated[list[str], Field(min_length=1)]
     type: PatternText = Pattern.parse(">")
     stream: StreamName
-    subject: TemplateText
+    subject: SubjectText
     headers: dict[HeaderName, TemplateText] = {}
 
 
@@ -69,7 +77,7 @@ class _FromNats(_Section):
     shard: Name = "inbound"
     subject: PatternText
     topic: str
-    type: TemplateText
+    type: SubjectText
     key: TemplateText
     headers: dict[HeaderName, TemplateText] = {}
     may_loop: bool = False

@@ -61,15 +61,18 @@ def _bridge_from_nats() -> BridgeFromNats:
     from eventsplatform.adapters.nats import nats_connection
     from eventsplatform.adapters.postgres import database
     from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
+    from eventsplatform.messaging.dead_letters import dead_letter_topic
+    from eventsplatform.messaging.inbound_records import InboundRecords
     from eventsplatform.messaging.jetstream_source import JetStreamSource
     from eventsplatform.messaging.routes_file import platform_routes
 
+    routes = platform_routes()
     return BridgeFromNats(
-        platform_routes(),
+        routes.shards,
         PostgresLeaseStore(database()),
         JetStreamSource(nats_connection()),
+        InboundRecords(routes, dead_letter_topic(read_setting("CONSUMER_GROUP", str))),
         kafka_producer().send,
-        read_setting("CONSUMER_GROUP", str),
     )
 
 
