@@ -138,7 +138,7 @@ class Unreachable:
     def new_inbox(self) -> str:
         return "_INBOX"
 
-    async def publish(self, *_: Any, **__: Any) -> None:
+    async def _send_command(self, *_: Any) -> None:
         socket.create_connection(("127.0.0.1", 9))
 
 

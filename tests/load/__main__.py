@@ -14,7 +14,18 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import breakers, limits, operations, outbox, overhead, projections, registrations, relay, startup
+from tests.load import (
+    breakers,
+    bridge,
+    limits,
+    operations,
+    outbox,
+    overhead,
+    projections,
+    registrations,
+    relay,
+    startup,
+)
 from tests.load.report import Report
 from tests.load.run import Run
 
@@ -28,6 +39,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "outbox": outbox.bench,
     "relay": relay.bench,
     "breakers": breakers.bench,
+    "bridge": bridge.bench,
 }
 
 

@@ -1,0 +1,238 @@
+"""What `tests.load.bridge` sets to work, each in a process of its own: all that carries messages across.
+
+
+Each gets ready, says so, waits for the word and then carries what there is. All produce with `acks=all`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+import nats
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
+from eventsplatform.adapters.nats import NatsConnection
+from eventsplatform.adapters.postgres import Database
+from eventsplatform.config import DatabaseSettings, KafkaSettings, NatsSettings
+from eventsplatform.messaging.bridge_from_nats import BridgeFromNats
+from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
+from eventsplatform.messaging.bridge_to_nats import BridgeToNats
+from eventsplatform.messaging.inbound_records import InboundRecords
+from eventsplatform.messaging.jetstream_source import JetStreamSource
+from eventsplatform.messaging.routes_file import platform_routes
+from tests.support.lambda_events import Context
+
+FETCHED_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What to carry: `count` messages of these partitions, or of the stream, and to where."""
+
+    kafka: str
+    nats: str
+    postgres: str
+    source: str
+    target: str
+    partitions: tuple[int, ...]
+    count: int
+
+
+def ready(pipe: Pipe) -> None:
+    """Say so, and wait for the word."""
+    pipe.send("ready")
+    pipe.recv()
+
+
+def assigned(lane: Lane) -> Consumer:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": lane.kafka,
+            "group.id": f"bench-{lane.target}",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 20,
+        }
+    )
+    consumer.assign([TopicPartition(lane.source, partition, 0) for partition in lane.partitions])
+    return consumer
+
+
+def batches(consumer: Consumer, count: int) -> Any:
+    left = count
+    while left:
+        messages = consumer.consume(min(FETCHED_AT_ONCE, left), timeout=1)
+        left -= len(messages)
+        if messages:
+            yield messages
+
+
+# Kafka → NATS -------------------------------------------------------------------------------------------------
+
+
+def bridge_to_nats(lane: Lane, pipe: Pipe) -> None:
+    """The deployed function's handler, called with the events that an event source mapping makes."""
+    from eventsplatform.entrypoints.kafka import kafka_partitions_consumer
+
+    bridge = BridgeToNats(platform_routes(), NatsConnection(NatsSettings(lane.nats, "")))
+    handler = kafka_partitions_consumer(bridge.forward, dead_letters=_no_dead_letters, group=lambda: "bench")
+    consumer = assigned(lane)
+    ready(pipe)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # metrics, one line for each hundred
+        for messages in batches(consumer, lane.count):
+            answer = handler(_msk_event(messages), Context())
+            assert answer == {"batchItemFailures": []}, answer
+            consumer.commit(message=messages[-1])
+
+
+def _msk_event(messages: Sequence[Message]) -> dict[str, Any]:
+    records: dict[str, list[dict[str, Any]]] = {}
+    for message in messages:
+        records.setdefault(f"{message.topic()}-{message.partition()}", []).append(
+            {
+                "topic": message.topic(),
+                "partition": message.partition(),
+                "offset": message.offset(),
+                "timestamp": message.timestamp()[1],
+                "value": base64.b64encode(message.value() or b"").decode(),
+            }
+        )
+    return {"records": records}
+
+
+def _no_dead_letters() -> Any:
+    raise AssertionError("there is nothing to put aside")
+
+
+def copy_to_nats(lane: Lane, pipe: Pipe) -> None:
+    """librdkafka and nats-py: 500 messages under way at a time, each acknowledged."""
+
+    async def copy() -> None:
+        client = await nats.connect(lane.nats)
+        jetstream, consumer = client.jetstream(), assigned(lane)
+        ready(pipe)
+        for messages in batches(consumer, lane.count):
+            under_way = [
+                await jetstream.publish_async(
+                    f"{lane.target}.{(message.key() or b'').decode()}", message.value() or b""
+                )
+                for message in messages
+            ]
+            await asyncio.gather(*under_way)
+            consumer.commit(message=messages[-1])
+        await client.close()
+
+    asyncio.run(copy())
+
+
+def mq_bridge_to_nats(lane: Lane, pipe: Pipe) -> None:
+    """mq-bridge, with its deduplication: its subject is the same for all messages."""
+    from mq_bridge import Route
+
+    source = {
+        "url": lane.kafka,
+        "topic": lane.source,
+        "group_id": f"bench-{lane.target}",
+        "consumer_options": [["auto.offset.reset", "earliest"], ["session.timeout.ms", "6000"]],
+    }
+    target = {"url": lane.nats, "subject": f"{lane.target}.all", "stream": lane.target, "deduplicate": True}
+    _run_route(Route.from_config({"input": {"kafka": source}, "output": {"nats": target}, "batch_size": 500}), pipe)
+
+
+def _run_route(route: Any, pipe: Pipe) -> None:
+    ready(pipe)
+    route.start()
+    pipe.recv()
+    route.stop()
+    route.join()
+
+
+# NATS → Kafka -------------------------------------------------------------------------------------------------
+
+
+def bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
+    """What the deployed function runs, under its lease in Postgres."""
+    database = Database(DatabaseSettings(lane.postgres, "messaging", False))
+    producer = KafkaProducer(KafkaSettings(lane.kafka, iam_authentication=False))
+    produced = 0
+
+    def send(messages: Sequence[KafkaMessage]) -> list[bool]:
+        nonlocal produced
+        acknowledged = producer.send(messages)
+        produced += sum(acknowledged)
+        return acknowledged
+
+    source = JetStreamSource(NatsConnection(NatsSettings(lane.nats, "")))
+    routes = platform_routes()
+    records = InboundRecords(routes, "bench.dlt")
+    bridge = BridgeFromNats(routes.shards, PostgresLeaseStore(database), source, records, send)
+    producer.send([])
+    ready(pipe)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        bridge.run(lambda: produced < lane.count)
+
+
+def copy_from_nats(lane: Lane, pipe: Pipe) -> None:
+    """nats-py's pull subscription and librdkafka: 500 messages at a time, flushed and then acknowledged."""
+
+    async def copy() -> None:
+        client = await nats.connect(lane.nats)
+        config = ConsumerConfig(ack_policy=AckPolicy.ALL, max_ack_pending=4 * FETCHED_AT_ONCE)
+        subscription = await client.jetstream().pull_subscribe(
+            f"{lane.source}.>", durable=f"bench-{lane.target}", stream=lane.source.upper(), config=config
+        )
+        producer = Producer({"bootstrap.servers": lane.kafka, "acks": "all", "linger.ms": 2})
+        producer.list_topics(timeout=10)
+        ready(pipe)
+        left = lane.count
+        while left:
+            messages = await subscription.fetch(FETCHED_AT_ONCE, timeout=5)
+            for message in messages:
+                producer.produce(lane.target, key=message.subject.rpartition(".")[2], value=message.data)
+            producer.flush(10)
+            await messages[-1].ack_sync()
+            left -= len(messages)
+        await client.close()
+
+    asyncio.run(copy())
+
+
+def mq_bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
+    """mq-bridge with a durable consumer; it keys each message by its place in the stream."""
+    from mq_bridge import Route
+
+    source = {"url": lane.nats, "subject": f"{lane.source}.>", "stream": lane.source.upper()}
+    target = {"url": lane.kafka, "topic": lane.target}
+    _run_route(Route.from_config({"input": {"nats": source}, "output": {"kafka": target}, "batch_size": 500}), pipe)
+
+
+Contestant = Callable[[Lane, Pipe], None]
+
+
+def run(contestant: Contestant, lane: Lane, pipe: Pipe) -> None:
+    """In a process of its own; tells the seconds of processor time that it took since the word."""
+    began = 0.0
+
+    class Timed:
+        def send(self, word: str) -> None:
+            pipe.send(word)
+
+        def recv(self) -> Any:
+            nonlocal began
+            word = pipe.recv()
+            began = began or time.process_time()
+            return word
+
+    contestant(lane, Timed())  # type: ignore[arg-type]
+    sys.stdout.flush()
+    pipe.send(time.process_time() - began)
