@@ -153,7 +153,7 @@ def test_every_throttle_is_of_a_route_that_there_is_and_below_the_stages(
 
 
 def test_the_alarm_watches_the_metric_that_is_written(templates: Templates, capsys: pytest.CaptureFixture[str]) -> None:
-    alarm = templates.sources["stacks/data.yaml"]["Resources"]["RateLimiterUnavailable"]["Properties"]
+    alarm = templates.sources["stacks/observability.yaml"]["Resources"]["LimitsAreNotKept"]["Properties"]
 
     wiring._report_unavailable(READ)
 

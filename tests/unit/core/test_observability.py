@@ -60,6 +60,14 @@ def test_a_metric_is_an_embedded_metric_format_line(metrics: Lines) -> None:
     assert line["route"] == "platform-to-nats"
 
 
+def test_a_metric_goes_out_as_a_whole_too_for_alarms_that_can_add_up_none(metrics: Lines) -> None:
+    emit_metric("bridge_duplicates_total", 3, route="platform-to-nats")
+    emit_metric("rate_limiter_unavailable_total", 1)
+
+    dimensions = [line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] for line in metrics()]
+    assert dimensions == [[["route", "service"], ["service"]], [["service"]]]
+
+
 def test_header_names_have_no_case() -> None:
     headers = {"Traceparent": "a", "X-Other": "b"}
 
