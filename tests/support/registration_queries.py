@@ -261,6 +261,7 @@ CALLS: Mapping[type, Mapping[str, Call]] = {
         "add_test": lambda store, world: store.add_test(world.webhook.id, "test-1", "webhooks.test", "{}", world.now),
         "claim": lambda store, world: store.claim(world.now, world.now, 20, 2),
         "record": lambda store, world: store.record(_claimed(world), Outcome("delivered", at=world.now)),
+        "uncount": lambda store, world: store.uncount(_claimed(world)),
         "disable": lambda store, world: store.disable(world.webhook.id, "gone", world.now, None),
         "page_of_deliveries": lambda store, world: [
             store.page_of_deliveries(world.webhook.id, status, before, 21)

@@ -59,6 +59,7 @@ CALL_POLICIES: Mapping[str, CallPolicy] = {
     "apigatewaymanagementapi": CallPolicy("connection", timeout=1.0),
     # Signs tokens for the database, and calls nobody.
     "rds": CallPolicy("database", timeout=1.0),
-    # Each address that users gave is a dependency of its own, and those who call it keep a schedule of their own.
-    "outbound": CallPolicy("address", timeout=10.0),
+    # Each address that users gave is a dependency of its own, and those who call it keep a schedule of their own. As
+    # long as Standard Webhooks asks senders to wait.
+    "outbound": CallPolicy("address", timeout=15.0),
 }

@@ -823,18 +823,26 @@ def test_what_a_receiver_says_is_kept_as_text_that_can_do_no_harm(world: World) 
     assert len(excerpt) == 500
 
 
-def test_a_secret_that_cannot_be_opened_keeps_no_other_delivery_waiting(world: World) -> None:
+def test_a_secret_that_cannot_be_opened_keeps_no_other_delivery_waiting_and_costs_no_attempt(world: World) -> None:
     broken, whole = world.webhook("/broken"), world.webhook("/whole")
+    secret = "UPDATE registrations.webhook_secrets SET sealed = %s || sealed WHERE webhook_id = %s"
     with administrator(world.url) as connection:
-        connection.execute(
-            "UPDATE registrations.webhook_secrets SET sealed = 'k9.x' WHERE webhook_id = %s", (broken.id,)
-        )
+        connection.execute(secret, ("another-", broken.id))
     world.registered(whole)
 
-    with pytest.raises(ExceptionGroup, match="1 deliveries could not be tried"):
-        world.send()
-
+    for _ in range(3):
+        with pytest.raises(ExceptionGroup, match="1 deliveries could not be tried"):
+            world.send()
+        world.now += LEASE
     assert [received.path for received in world.receiver.received] == ["/whole"]
+    assert [(each.status, each.attempts) for each in world.deliveries(broken)] == [("pending", 0)]
+
+    # When the key is there again
+    with administrator(world.url) as connection:
+        connection.execute(
+            "UPDATE registrations.webhook_secrets SET sealed = substr(sealed, 9) WHERE webhook_id = %s", (broken.id,)
+        )
+    assert world.send() == {"sent": {"delivered": 1}}
 
 
 def test_when_the_time_is_up_nothing_more_is_begun(world: World) -> None:

@@ -268,6 +268,16 @@ class PostgresWebhooks:
         ).fetchone()
         return row is not None
 
+    def uncount(self, claimed: Claimed) -> None:
+        self._connection.execute(
+            """
+            UPDATE registrations.webhook_deliveries
+               SET attempts = attempts - 1
+             WHERE webhook_id = %s AND id = %s AND attempts = %s AND leased_until IS NOT NULL
+            """,
+            (claimed.webhook_id, claimed.id, claimed.attempt),
+        )
+
     def disable(self, webhook_id: int, reason: DisabledReason, now: datetime, failing_before: datetime | None) -> bool:
         cursor = self._connection.execute(
             """

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.clock import Clock
 from eventsplatform.messaging.model import Work
 from eventsplatform.outbound import NotPublicError, UnreachableError
@@ -28,7 +29,7 @@ AT_ONCE = 32
 AT_ONCE_EACH = 4
 
 # A receiver has this long to answer, and whoever sends has claimed the delivery for longer than sending can take.
-ANSWER_WITHIN = timedelta(seconds=15)
+ANSWER_WITHIN = timedelta(seconds=CALL_POLICIES["outbound"].timeout)
 LEASE = timedelta(seconds=60)
 # Nothing more is claimed this long before the function's own time-out.
 STOP_BEFORE_MS = 30_000
@@ -122,6 +123,9 @@ class SendingStore(Protocol):
     def record(self, claimed: Claimed, outcome: Outcome) -> bool:
         """Keep what came of it, and whether its webhook fails or is paused; False when it is no longer ours."""
 
+    def uncount(self, claimed: Claimed) -> None:
+        """Take an attempt that was none back from its count; the delivery stays claimed."""
+
     def disable(self, webhook_id: int, reason: DisabledReason, now: datetime, failing_before: datetime | None) -> bool:
         """Disable a webhook that is enabled, and if a moment is given has been failing since before; whether it was."""
 
@@ -171,7 +175,10 @@ class Sender:
                     try:
                         secrets = [self._seals.open(sealed) for sealed in delivery.sealed_secrets]
                     except Exception as error:
+                        # It stays claimed, so that it is not tried again at once, and this was no attempt.
                         failures.append(error)
+                        with self._work.statement() as store:
+                            store.uncount(delivery)
                     else:
                         under_way[threads.submit(self._attempt, delivery, secrets)] = delivery
                 if under_way:
