@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -28,14 +29,11 @@ _LATEST = sql.SQL(
 )
 _INCOMPLETE = sql.SQL(
     """
-    SELECT aggregate_id AS id, max(version) AS last,
-           (SELECT array_agg(number ORDER BY number)
-              FROM generate_series(1, max(change.version)) AS number
-             WHERE number <> ALL (array_agg(change.version))) AS missing
-      FROM messaging.outbox AS change
+    SELECT aggregate_id AS id, array_agg(version ORDER BY version) AS versions
+      FROM messaging.outbox
      WHERE {scope}
      GROUP BY aggregate_id
-    HAVING count(*) <> max(version)
+    HAVING count(*) <> max(version) OR count(DISTINCT version) <> max(version)
      ORDER BY aggregate_id
     """
 )
@@ -55,10 +53,17 @@ def _of(query: sql.SQL, kind: str) -> sql.Composed:
 
 
 def incomplete(source: Source, scope: Scope, kind: str) -> Iterator[Mismatch]:
-    """The aggregates of which a version is missing before the last: nothing tells what it changed."""
+    """The aggregates of which a version is missing before the last, so that nothing tells what it changed, or is there
+    twice: the outbox itself refuses that within a month only.
+    """
     for each in source.rows(_of(_INCOMPLETE, kind), scope):
-        whole, key = f"1 to {each['last']}", (each["id"],)
-        found = f"{whole} without {', '.join(map(str, each['missing']))}"
+        counts, key = Counter(each["versions"]), (each["id"],)
+        whole = f"1 to {max(counts)}"
+        missing = [str(version) for version in range(1, max(counts)) if version not in counts]
+        repeated = [str(version) for version, count in counts.items() if count > 1]
+        wrong = [f"without {', '.join(missing)}"] if missing else []
+        wrong += [f"with {', '.join(repeated)} more than once"] if repeated else []
+        found = f"{whole} {' and '.join(wrong)}"
         yield Mismatch(key, Row(key, {"versions": whole}), Row(key, {"versions": found}))
 
 

@@ -51,6 +51,7 @@ LIBRARIES = (
     "aws_lambda_powertools.utilities.typing",
     "aws_msk_iam_sasl_signer",
     "boto3",
+    "circuitbreaker",
     "confluent_kafka",
     "email_validator",
     "fastapi",

@@ -161,6 +161,24 @@ def a_wrong_count_of_who_has_come(platform: RunningPlatform, scene: Scene) -> It
     platform.sql("DELETE FROM registrations.doors WHERE event_id = %s RETURNING 1", [scene.event])
 
 
+@contextmanager
+def a_version_told_again_in_another_month(platform: RunningPlatform, scene: Scene) -> Iterator[None]:
+    (added,) = platform.sql(
+        """
+        INSERT INTO messaging.outbox (shard, aggregate_type, aggregate_id, version, type, partition_key, payload,
+                                      actor_id, traceparent, occurred_at, published_at)
+        SELECT shard, aggregate_type, aggregate_id, version, type, partition_key, payload,
+               actor_id, traceparent, occurred_at + interval '1 month', now()
+          FROM messaging.outbox
+         WHERE aggregate_type = 'event' AND aggregate_id = %s AND version = 2
+        RETURNING id
+        """,
+        [scene.event],
+    )
+    yield
+    platform.sql("DELETE FROM messaging.outbox WHERE id = %s RETURNING 1", [added["id"]])
+
+
 def document(**changes: Any) -> Plant:
     """The event's document with changes; without any, none."""
 
@@ -208,6 +226,10 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "an earlier change lost from the outbox": (
         deleted("messaging.outbox", f"{TOLD_OF_EVENT} AND version = 1"),
         "event {event}: messaging.outbox, versions: expected '1 to 2', found '1 to 2 without 1'",
+    ),
+    "a version that two months have": (
+        a_version_told_again_in_another_month,
+        "event {event}: messaging.outbox, versions: expected '1 to 2', found '1 to 2 with 2 more than once'",
     ),
     "all that was told of a registration lost": (
         deleted("messaging.outbox", TOLD_OF_REGISTRATION),
