@@ -1,10 +1,10 @@
 """How soon after its commit a change is on NATS, at 200 commits a second, and whether the outbox may grow.
 
-The whole platform as `make dev` runs it. Four processes register people through the service, at random moments that
-come to 200 a second whatever the platform does (an open loop), and poke the relay through the platform's Lambda API as
-endpoints do. Over HTTP the requests alone would take the machine. Everything behind the commit is the platform's own:
-the relay and the bridge as functions, Kafka, the mappings, and every other consumer beside the bridge. This process
-holds a subscription on NATS.
+The whole platform as `make dev` runs it. Four processes change people's names through the service, at random moments
+that come to 200 a second whatever the platform does (an open loop), and poke the relay through the platform's Lambda
+API as endpoints do; over HTTP the requests alone would take a small machine. Everything behind the commit is the
+platform's own: the relay and the bridge as functions, Kafka, the mappings, and the other four consumers of these
+messages beside the bridge. This process holds a subscription on NATS.
 
 A change left at its commit, which lies between two moments: the call of the service (from which the target is held:
 an upper bound) and its return. It arrived when this process held its message.
@@ -34,25 +34,24 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eventsplatform.adapters.aws import FunctionClient
 from eventsplatform.adapters.postgres import Database
-from eventsplatform.clock import utc_now
 from eventsplatform.config import DatabaseSettings
-from eventsplatform.errors import NotFoundError
+from eventsplatform.identity.people import AccountPatch
+from eventsplatform.identity.people_repository import PostgresPeople
+from eventsplatform.identity.profiles import KnownUser, Profiles, ProfileStore
 from eventsplatform.messaging.outbox import RelayPoke, UnitOfWork
-from eventsplatform.registrations.model import EventFacts
-from eventsplatform.registrations.repository import PostgresRegistrations
-from eventsplatform.registrations.service import Registrations, RegistrationStore
 from local.application import REGION
 from tests.load.platform import platform_started, wait_until_idle
 from tests.load.report import Cell, Table, Target
 from tests.load.run import Run
 from tests.load.samples import Summary
 from tests.support.callers import caller
+from tests.support.database import SHARDS
 from tests.support.platform import RunningPlatform
-from tests.support.polling import eventually, eventually_async
+from tests.support.polling import eventually_async
 
 RATE = 200.0
 WRITERS = 4
-EVENTS = 100
+PEOPLE = 400
 ROWS = (10_000, 1_000_000)
 MAXIMUM_P50_MS = 100.0
 MAXIMUM_P99_MS = 1000.0
@@ -79,10 +78,8 @@ async def bench(run: Run) -> None:
     sizes, warm_up, seconds = ((1_000, 10_000), 2.0, 5.0) if run.quick else (ROWS, 8.0, 40.0)
     phases = []
     with platform_started(run.directory / "relay", demo=False) as (platform, _):
-        organizer = platform.sign_up("Organizer")
-        events = [platform.create_event(organizer, capacity=100_000)["id"] for _ in range(EVENTS)]
-        eventually(lambda: _known(platform) >= EVENTS, within=60, what="events that registrations knows")
-        with _writers(platform, events) as writers:
+        people = _add_people(platform)
+        with _writers(platform, people) as writers:
             for rows in sizes:
                 await asyncio.to_thread(_fill_up, platform, rows)
                 await asyncio.to_thread(wait_until_idle, platform)
@@ -91,9 +88,17 @@ async def bench(run: Run) -> None:
     run.report.add(_table(phases, seconds))
 
 
-def _known(platform: RunningPlatform) -> int:
-    (row,) = platform.sql("SELECT count(*) AS known FROM registrations.events WHERE status = 'published'")
-    return int(row["known"])
+def _add_people(platform: RunningPlatform) -> list[int]:
+    rows = platform.sql(
+        """
+        INSERT INTO identity.users (email, password_hash, name, role, permissions, verified_at)
+        SELECT 'user' || number || '@example.org', '', 'User ' || number, 'user', '{}', now()
+          FROM generate_series(1, %s) AS number
+        RETURNING id
+        """,
+        [PEOPLE],
+    )
+    return [row["id"] for row in rows]
 
 
 def _fill_up(platform: RunningPlatform, rows: int) -> None:
@@ -124,7 +129,7 @@ async def _phase(platform: RunningPlatform, writers: Sequence[Pipe], rows: int, 
 
     client = await nats.connect(platform.endpoints["nats"])
     try:
-        await client.subscribe("registrations.created.*", cb=note)
+        await client.subscribe("users.updated.*", cb=note)
         await client.flush()
         calls = _relay_calls(platform)
         made = await asyncio.to_thread(_write, writers, seconds)
@@ -158,14 +163,15 @@ def _relay_calls(platform: RunningPlatform) -> float:
 
 
 @contextmanager
-def _writers(platform: RunningPlatform, events: Sequence[int]) -> Iterator[Sequence[Pipe]]:
+def _writers(platform: RunningPlatform, people: Sequence[int]) -> Iterator[Sequence[Pipe]]:
     context = multiprocessing.get_context("forkserver")
     pipes: list[Pipe] = []
     processes: list[BaseProcess] = []
     try:
         for number in range(WRITERS):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(platform.endpoints, events, number, theirs), daemon=True)
+            arguments = (platform.endpoints, people[number::WRITERS], number, theirs)
+            process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             pipes.append(ours)
             processes.append(process)
@@ -185,7 +191,7 @@ def _write(writers: Sequence[Pipe], seconds: float) -> Times:
     return {id_: times for writer in writers for id_, times in writer.recv().items()}
 
 
-def _work(endpoints: Mapping[str, str], events: Sequence[int], number: int, pipe: Pipe) -> None:
+def _work(endpoints: Mapping[str, str], people: Sequence[int], number: int, pipe: Pipe) -> None:
     os.environ |= {
         "AWS_ENDPOINT_URL": endpoints["aws"],
         "AWS_REGION": REGION,
@@ -193,13 +199,14 @@ def _work(endpoints: Mapping[str, str], events: Sequence[int], number: int, pipe
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
     }
-    database = Database(DatabaseSettings(endpoints["postgres"], "registrations", False))
+    database = Database(DatabaseSettings(endpoints["postgres"], "identity", False))
     poke = RelayPoke(FunctionClient(), RELAY)
-    work: UnitOfWork[RegistrationStore] = UnitOfWork(database, PostgresRegistrations, poke, 4)
-    registrations = Registrations(work, _NoCatalog(), utc_now)
-    users = itertools.count(10_000_000 + number, WRITERS)
+    work: UnitOfWork[ProfileStore] = UnitOfWork(database, PostgresPeople, poke, SHARDS)
+    profiles = Profiles(work, _NoCache(), lambda _: None)
+    callers = itertools.cycle([caller(user_id) for user_id in people])
     moments = random.Random(number)
-    registrations.register(events[0], caller(next(users)))
+    names = (f"Name {each}" for each in itertools.count())
+    profiles.change(AccountPatch(name=next(names)), next(callers))
     pipe.send(None)
     while True:
         try:
@@ -212,14 +219,16 @@ def _work(endpoints: Mapping[str, str], events: Sequence[int], number: int, pipe
         while (due := due + moments.expovariate(RATE / WRITERS)) < end:
             time.sleep(max(0.0, due - time.monotonic()))
             begun = time.time()
-            registration = registrations.register(moments.choice(events), caller(next(users)))
-            made[f"registration-{registration.id}-1"] = (begun, time.time())
+            account = profiles.change(AccountPatch(name=next(names)), next(callers))
+            made[f"user-{account.id}-{account.version}"] = (begun, time.time())
         pipe.send(made)
 
 
-class _NoCatalog:
-    def describe(self, event_id: int) -> EventFacts:
-        raise NotFoundError(f"There is no event {event_id}.")
+class _NoCache:
+    def get(self, user_id: int) -> KnownUser | None:
+        return None
+
+    def put(self, user_id: int, known: KnownUser) -> None: ...
 
 
 # The table ---------------------------------------------------------------------------------------------------

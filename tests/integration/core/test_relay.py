@@ -22,17 +22,17 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
-from eventsplatform.adapters.postgres import Database
+from eventsplatform.adapters.postgres import Database, Row
 from eventsplatform.config import DatabaseSettings, KafkaSettings
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import TOPICS
 from eventsplatform.messaging.relay import PendingChange, Relay, RelayError, Send
-from eventsplatform.messaging.repository import PostgresRelayStore
+from eventsplatform.messaging.repository import OUTBOX, PostgresRelayStore
 from eventsplatform.months import months_ahead
 from eventsplatform.operations.migrate import migrate
 from local.engines import Endpoints
 from local.triggers import ensure_topics
-from tests.support.database import administrator
+from tests.support.database import administrator, database_beside
 from tests.support.engines import RunningEngines, engines_running
 from tests.support.killing import engine_frozen, engine_killed
 from tests.support.polling import eventually
@@ -343,6 +343,44 @@ def test_marking_finds_the_month_of_each_change(migrated_database: str, store: P
     store.mark_published(leases, changes, 30)
 
     assert pending(store, shard) == []
+
+
+class Explaining(Database):
+    """Notes the plan of each statement before it is run."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        super().__init__(settings)
+        self.plans: list[str] = []
+
+    def fetch_all(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
+        plan = super().fetch_all(f"EXPLAIN {sql}", parameters)
+        self.plans.append("\n".join(row["QUERY PLAN"] for row in plan))
+        return super().fetch_all(sql, parameters)
+
+
+def test_no_statement_of_a_relay_reads_what_was_relayed_long_ago(migrated_database: str) -> None:
+    url = database_beside(migrated_database, "relayed_long_ago")
+    migrate(url)
+    with administrator(url) as connection:
+        connection.execute(
+            """
+            INSERT INTO messaging.outbox (shard, aggregate_type, aggregate_id, version, type, partition_key, payload,
+                                          traceparent, published_at)
+            SELECT 1, 'relayed', number, 1, 'events.updated', '1', '{}', '', now() FROM generate_series(1, 30000) number
+            """
+        )
+        connection.execute("VACUUM ANALYZE messaging.outbox")
+    with connect(url) as connection:
+        append(connection, 1, 1, 1)
+    database = Explaining(DatabaseSettings(url, "messaging", False))
+
+    assert relay_of(PostgresRelayStore(database), lambda messages: [True] * len(messages)).run([1], remaining) == 1
+
+    database.close()
+    assert sum("Index Scan using outbox_before_pending" in plan for plan in database.plans) >= 2
+    # The months to come are empty, and read as they are.
+    this_month = OUTBOX.partition(datetime.now(UTC).date())
+    assert not [plan for plan in database.plans if f"Seq Scan on {this_month}" in plan]
 
 
 # Relays that are killed or stand still -------------------------------------------------------------------

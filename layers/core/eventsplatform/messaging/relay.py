@@ -23,8 +23,9 @@ from eventsplatform.clock import rfc3339
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import topic_of
 
-# Rows of all shards together.
+# Rows of all shards together, of which each has a share that is worth the round trips.
 BATCH_SIZE = 500
+LEAST_SHARE = 50
 LEASE_SECONDS = 20
 # What sending a batch and marking it may take at most; a lease that would end before is renewed first.
 RELAY_WITHIN_SECONDS = 12
@@ -133,15 +134,15 @@ class Relay:
         total = 0
         awake_until = self._clock()
         while shift.leases and remaining_ms() >= STOP_BEFORE_MS:
-            limit = max(1, BATCH_SIZE // len(shift.leases))
-            changes = self._store.pending(shift.leases, limit)
+            share = max(LEAST_SHARE, BATCH_SIZE // len(shift.leases))
+            changes = self._store.pending(shift.leases, share)
             if changes:
                 total += self._relay(shift, changes)
                 awake_until = self._clock() + self._awake_seconds
-            shard, count = Counter(change.shard for change in changes).most_common(1)[0] if changes else (0, 0)
-            if count == limit:
+            backlogs = [shard for shard, count in Counter(change.shard for change in changes).items() if count == share]
+            if backlogs:
                 # More waits there than was read. The other shards are left to whoever comes to help.
-                shift.leave_all_but(shard)
+                shift.leave_all_but(backlogs[0])
             elif self._clock() < awake_until:
                 self._wait(LOOK_EVERY_SECONDS)
                 shift.take_over(every)
@@ -152,6 +153,8 @@ class Relay:
     def _relay(self, shift: _Shift, changes: Sequence[PendingChange]) -> int:
         shift.make_last(RELAY_WITHIN_SECONDS)
         changes = [change for change in changes if change.shard in shift.leases]
+        if not changes:
+            return 0
         acknowledged = self._send([(topic_of(change.type), change.to_message()) for change in changes])
         sent = _acknowledged_in_order(changes, acknowledged)
         shift.mark(sent)
@@ -193,7 +196,7 @@ class _Shift:
         others = {each: fence for each, fence in self.leases.items() if each != shard}
         if others:
             self._store.release_leases(others)
-            self.leases = {shard: self.leases[shard]}
+            self.leases = {each: fence for each, fence in self.leases.items() if each == shard}
         self._take_over_at = -math.inf
 
     def make_last(self, seconds: float) -> None:
