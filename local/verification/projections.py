@@ -84,6 +84,27 @@ WAIT = Query(
     """,
     "registration_id",
 )
+BLOCKS_OF_LINES = Query(
+    """
+    SELECT event_id, ticket / 512 AS block, count(*) AS people
+      FROM registrations.waitlist
+     WHERE {event}
+     GROUP BY event_id, ticket / 512
+     ORDER BY event_id, ticket / 512
+    """,
+    "event_id",
+    "block",
+)
+COUNTED_BLOCKS = Query(
+    """
+    SELECT event_id, block, people
+      FROM registrations.line_blocks
+     WHERE {event}
+     ORDER BY event_id, block
+    """,
+    "event_id",
+    "block",
+)
 SHOULD_BE_OFFERED = Query(
     """
     SELECT id, event_id, offer_expires_at AS expires_at, registered_at

@@ -57,7 +57,8 @@ def _complete(kind: str) -> Comparison:
     return lambda source, scope, _: event_store.incomplete(source, scope, kind)
 
 
-EVENT, PART, REGISTRATION, USER = "event {0}", "event {0}, part {1}", "registration {0}", "user {0}"
+EVENT, REGISTRATION, USER = "event {0}", "registration {0}", "user {0}"
+PART, BLOCK = "event {0}, part {1}", "event {0}, block {1}"
 
 CHECKS = (
     Check("messaging.outbox", EVENT, _complete("event")),
@@ -72,6 +73,7 @@ CHECKS = (
     Check("identity.users", USER, _compared(event_store.users, projections.USERS), of_users=True),
     Check("registrations.holders", REGISTRATION, _compared(projections.SHOULD_HOLD, projections.HOLD)),
     Check("registrations.waitlist", REGISTRATION, _compared(projections.SHOULD_WAIT, projections.WAIT)),
+    Check("registrations.line_blocks", BLOCK, _compared(projections.BLOCKS_OF_LINES, projections.COUNTED_BLOCKS)),
     Check(
         "registrations.offers",
         REGISTRATION,

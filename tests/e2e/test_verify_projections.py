@@ -259,6 +259,10 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         a_wrong_count_of_who_has_come,
         "event {event}: registrations.doors: expected nothing, found {{'checked_in': 3}}",
     ),
+    "a wrong count of a part of the line": (
+        updated("registrations.line_blocks", "event_id = {event}", "people = 5", "people = 1"),
+        "event {event}, block 0: registrations.line_blocks, people: expected 1, found 5",
+    ),
     "a wrong counter of places": (
         updated(
             "registrations.places", "event_id = {event} AND capacity = 1", "taken = taken - 1", "taken = taken + 1"

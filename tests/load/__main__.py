@@ -17,6 +17,7 @@ import uvloop
 from tests.load import (
     breakers,
     bridge,
+    growth,
     limits,
     operations,
     outbox,
@@ -36,6 +37,7 @@ BENCHES: dict[str, Callable[[Run], Awaitable[None]]] = {
     "operations": operations.bench,
     "limits": limits.bench,
     "registrations": registrations.bench,
+    "growth": growth.bench,
     "outbox": outbox.bench,
     "relay": relay.bench,
     "breakers": breakers.bench,

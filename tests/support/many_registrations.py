@@ -36,7 +36,7 @@ MONTHS_BACK = 3
 LASTING = timedelta(days=80)
 
 # Registration number `n` of `total`: whose and which event's it is, and what became of it. The hot event's last ones
-# wait, nearly everyone of the crowded one does, and it has some offers, of which some are due.
+# wait, nearly everyone of the crowded one does, and of the offers some are due.
 _REGISTRATIONS = """
     INSERT INTO registrations.event_registrations
            (id, event_id, user_id, status, part, ticket, registered_at, offer_expires_at)
@@ -54,7 +54,7 @@ _REGISTRATIONS = """
      CROSS JOIN LATERAL (
                SELECT CASE WHEN event_id = %(hot)s AND n > %(total)s * 0.85 THEN 'waitlisted'
                            WHEN event_id = %(crowded)s AND n > %(total)s * 0.02 THEN 'waitlisted'
-                           WHEN event_id = %(crowded)s AND n > %(total)s * 0.01 THEN 'offered'
+                           WHEN event_id = %(crowded)s AND n > %(total)s * 0.019 OR n %% 200 = 1 THEN 'offered'
                            WHEN n %% 20 = 3 THEN 'cancelled'
                            WHEN n %% 4 = 3 THEN 'checked_in'
                            ELSE 'active' END AS status

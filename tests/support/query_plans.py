@@ -18,6 +18,8 @@ _SETTINGS = {
     "auto_explain.log_min_duration": "0",
     "auto_explain.log_format": "json",
     "auto_explain.log_verbose": "on",
+    # Those of functions and triggers, too.
+    "auto_explain.log_nested_statements": "on",
     "auto_explain.log_level": "notice",
     "client_min_messages": "notice",
     "jit": "off",

@@ -50,6 +50,15 @@ RULES = {
          WHERE (registration.event_id = %(event)s AND status = 'waitlisted' AND entry.ticket IS NULL)
             OR (entry.ticket IS NOT NULL AND (status <> 'waitlisted' OR registration.ticket <> entry.ticket))
     """,
+    "the blocks of the line do not count who waits": """
+        SELECT FROM registrations.line_blocks AS block
+          FULL JOIN (SELECT ticket / 512 AS block, count(*) AS people
+                       FROM registrations.waitlist
+                      WHERE event_id = %(event)s
+                      GROUP BY ticket / 512) AS counted
+               ON block.event_id = %(event)s AND block.block = counted.block
+         WHERE (block.event_id = %(event)s OR block.event_id IS NULL) AND block.people IS DISTINCT FROM counted.people
+    """,
     "the offers are not who is offered": """
         SELECT FROM registrations.event_registrations AS registration
           FULL JOIN (SELECT * FROM registrations.offers WHERE event_id = %(event)s) AS offer

@@ -158,6 +158,7 @@ MAP = {
     ),
     "registrations.places": Held(besides=columns("event_id part capacity taken waiting last_ticket version")),
     "registrations.waitlist": Held(besides=columns("event_id ticket registration_id registered_at")),
+    "registrations.line_blocks": Held(besides=columns("event_id block people")),
     "registrations.offers": Held(besides=columns("registration_id registered_at event_id expires_at")),
     "registrations.inbox": Held(
         personal=columns("outcome"),

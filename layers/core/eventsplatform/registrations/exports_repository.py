@@ -11,7 +11,7 @@ class PostgresExports:
         self._connection = connection
 
     def export_chunk(self, event_id: int, after: Position, limit: int) -> list[ExportedRegistration]:
-        # The line is counted once, up to the last of the chunk who waits.
+        # Only those of the line who are in the chunk are counted, from the position of its first.
         rows = self._connection.execute(
             """
             WITH chunk AS (
@@ -21,11 +21,13 @@ class PostgresExports:
                    AND (registered_at, id) > (%(moment)s, %(id)s)
                  ORDER BY registered_at, id
                  LIMIT %(limit)s
+            ), waiting AS MATERIALIZED (
+                SELECT first, last, registrations.position_in_line(%(event_id)s, first) AS position
+                  FROM (SELECT min(ticket) AS first, max(ticket) AS last FROM chunk WHERE status = 'waitlisted') AS ends
             ), line AS (
-                SELECT ticket, row_number() OVER (ORDER BY ticket) AS position
-                  FROM registrations.waitlist
-                 WHERE event_id = %(event_id)s
-                   AND ticket <= (SELECT max(ticket) FROM chunk WHERE status = 'waitlisted')
+                SELECT ticket, waiting.position - 1 + row_number() OVER (ORDER BY ticket) AS position
+                  FROM waiting
+                  JOIN registrations.waitlist ON event_id = %(event_id)s AND ticket BETWEEN first AND last
             )
             SELECT chunk.id, chunk.event_id, chunk.user_id, chunk.status, line.position, chunk.registered_at,
                    chunk.offer_expires_at, check_in.checked_in_at, check_in.checked_in_by

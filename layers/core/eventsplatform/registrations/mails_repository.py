@@ -184,9 +184,7 @@ class PostgresMails:
                              FROM registrations.holders
                             WHERE holders.event_id = claimed.event_id AND holders.user_id = claimed.user_id) AS held,
                    CASE WHEN status = 'waitlisted'
-                        THEN (SELECT count(*)
-                                FROM registrations.waitlist
-                               WHERE waitlist.event_id = claimed.event_id AND waitlist.ticket <= registration.ticket)
+                        THEN registrations.position_in_line(registration.event_id, ticket)
                    END AS position
               FROM claimed
               JOIN registrations.event_registrations AS registration

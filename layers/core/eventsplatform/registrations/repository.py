@@ -456,7 +456,7 @@ class PostgresRegistrations:
     # Lists -----------------------------------------------------------------------------------------
 
     def page_of_event(self, event_id: int, after: tuple[datetime, int] | None, limit: int) -> list[Registration]:
-        # The line is counted once, up to the first of the page who waits.
+        # Only from the first of the page who waits, whose position is known without a count.
         rows = self._connection.execute(
             """
             WITH page AS (
@@ -466,21 +466,18 @@ class PostgresRegistrations:
                    AND (registered_at, id) > (%(moment)s, %(id)s)
                  ORDER BY registered_at, id
                  LIMIT %(limit)s
-            ), first AS (
-                SELECT min(ticket) AS ticket FROM page WHERE status = 'waitlisted'
-            ), ahead AS (
-                SELECT count(*) AS people
-                  FROM registrations.waitlist, first
-                 WHERE waitlist.event_id = %(event_id)s AND waitlist.ticket < first.ticket
+            ), first AS MATERIALIZED (
+                SELECT ticket, registrations.position_in_line(%(event_id)s, ticket) AS position
+                  FROM (SELECT min(ticket) AS ticket FROM page WHERE status = 'waitlisted') AS waiting
             )
             SELECT page.*,
                    CASE WHEN status = 'waitlisted'
-                        THEN ahead.people + (SELECT count(*)
-                                               FROM registrations.waitlist
-                                              WHERE waitlist.event_id = %(event_id)s
-                                                AND waitlist.ticket BETWEEN first.ticket AND page.ticket)
+                        THEN first.position - 1 + (SELECT count(*)
+                                                     FROM registrations.waitlist
+                                                    WHERE waitlist.event_id = %(event_id)s
+                                                      AND waitlist.ticket BETWEEN first.ticket AND page.ticket)
                    END AS position
-              FROM page, first, ahead
+              FROM page, first
              ORDER BY registered_at, id
             """,
             {"event_id": event_id, "limit": limit, **_boundary(after or (_FIRST, 0))},
@@ -491,11 +488,7 @@ class PostgresRegistrations:
         rows = self._connection.execute(
             """
             SELECT page.*,
-                   CASE WHEN status = 'waitlisted'
-                        THEN (SELECT count(*)
-                                FROM registrations.waitlist
-                               WHERE waitlist.event_id = page.event_id AND waitlist.ticket <= page.ticket)
-                   END AS position
+                   CASE WHEN status = 'waitlisted' THEN registrations.position_in_line(event_id, ticket) END AS position
               FROM (SELECT *
                       FROM registrations.event_registrations
                      WHERE user_id = %(user_id)s AND registered_at <= %(moment)s
