@@ -109,7 +109,7 @@ def inbound_of_ones_own(endpoints: Endpoints, directory: Path, **changes: Any) -
     for route in content["nats_to_kafka"]:
         route |= {"topic": f"evp-{name}.v1", "shard": name, **changes}
     path = directory / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(json.dumps(content))  # which YAML is, too; SAM's own loader makes mappings that YAML can't write
     ensure_topics(endpoints.kafka, [f"evp-{name}.v1", f"evp-{name}.dlt"])
     inbound = Inbound(endpoints, read_routes(path, topics={*KNOWN_TOPICS, f"evp-{name}.v1"}), name)
     over_nats(endpoints.nats, lambda client: ensure_stream(client.jetstream(), inbound.routes.streams[inbound.stream]))

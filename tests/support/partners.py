@@ -31,6 +31,7 @@ from tests.support.application import template_application
 from tests.support.core_environment import core_environment
 from tests.support.database import ISSUER, KEYS, PARTNER_AUDIENCE, Services
 from tests.support.lambda_events import Context, kafka_event
+from tests.support.polling import eventually
 
 TOPIC = "evp.inbound.v1"
 PASSWORD = "correct horse battery"
@@ -118,8 +119,16 @@ class Bus:
                 found.append((got.subject, dict(got.headers or {}), got.data))
         return found
 
-    def answers(self, subject: str) -> list[Message]:
-        return [Message.from_json(data) for where, _, data in self.seen() if where == subject]
+    def answers(self, subject: str, number: int = 1) -> list[Message]:
+        """Those that have come on the subject, once there are so many."""
+        found: list[Message] = []
+
+        def arrived() -> bool:
+            found.extend(Message.from_json(data) for where, _, data in self.seen() if where == subject)
+            return len(found) >= number
+
+        eventually(arrived, what=f"{number} answers")
+        return found
 
     def close(self) -> None:
         self._runner.run(self._client.close())

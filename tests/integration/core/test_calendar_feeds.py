@@ -273,11 +273,11 @@ def test_a_revoked_address_is_good_no_more(running: Services, ada: Caller) -> No
 def test_it_is_dead_while_its_owner_is_suspended(running: Services, migrated_database: str, ada: Caller) -> None:
     """Also one that a request makes which was under way."""
     with people(migrated_database) as others:
-        others.webhook_owners.set_suspended(ada.user_id, True)
+        others.webhook_owners.set_suspended(ada.user_id, True, 1)
         token = token_of(running, ada)
         with pytest.raises(NotFoundError):
             running.feeds.read(token)
-        others.webhook_owners.set_suspended(ada.user_id, False)
+        others.webhook_owners.set_suspended(ada.user_id, False, 2)
 
     assert running.feeds.read(token).attendances == []
 

@@ -120,7 +120,7 @@ def test_an_event_is_changed_and_called_off(
 
     assert functions.deliver(update, stale, cancel) == 3
 
-    updated, refused, cancelled = bus.answers(acme.inbox)
+    updated, refused, cancelled = bus.answers(acme.inbox, 3)
     assert (result(updated)["title"], result(updated)["tags"]) == ("Another title", [])
     assert problem(refused)["status"] == 412
     assert (result(cancelled)["status"], result(cancelled)["cancellation_reason"]) == (
@@ -192,7 +192,7 @@ def test_a_command_that_is_delivered_again_has_one_effect_and_the_same_answer(
     assert functions.deliver(command) == 1
     assert functions.deliver(command, command) == 2
 
-    answers = bus.answers(acme.inbox)
+    answers = bus.answers(acme.inbox, 3)
     assert [answer.data for answer in answers] == [answers[0].data] * 3
     assert {answer.id for answer in answers} == {f"/partners/acme#{command.id}"}
     assert titled(migrated_database, body["title"]) == 1
@@ -215,7 +215,7 @@ def test_a_registration_that_is_delivered_again_is_no_second_one(
 
     assert functions.deliver(command, command, to="registrations") == 2
 
-    first, again = bus.answers(acme.inbox)
+    first, again = bus.answers(acme.inbox, 2)
     assert result(first) == result(again)
 
 
@@ -267,7 +267,7 @@ def test_what_may_pass_holds_its_partition_and_what_is_refused_does_not(
 
     functions.sessions.down = None
     assert functions.deliver(refused, sound) == 2
-    assert [answer.type for answer in bus.answers(acme.inbox)] == ["commands.failed", "commands.succeeded"]
+    assert [answer.type for answer in bus.answers(acme.inbox, 2)] == ["commands.failed", "commands.succeeded"]
 
 
 def test_a_row_that_someone_holds_is_waited_for(
@@ -294,7 +294,7 @@ def test_a_refusal_is_repeated_even_when_the_reason_has_gone(
 
     functions.deliver(command, to="registrations")
 
-    first, again = bus.answers(acme.inbox)
+    first, again = bus.answers(acme.inbox, 2)
     assert problem(first)["status"] == 409
     assert first.data == again.data
 
@@ -308,7 +308,7 @@ def test_a_command_is_answered_as_before_when_its_token_is_over_by_then(
 
     functions.deliver(command, acme.command("events.create", event=new_event()))
 
-    first, again, another = bus.answers(acme.inbox)
+    first, again, another = bus.answers(acme.inbox, 3)
     assert first.data == again.data
     assert problem(another)["status"] == 401
 
@@ -323,7 +323,7 @@ def test_a_new_token_does_not_make_another_command_of_it(
 
     functions.deliver(dataclasses.replace(command, data={"token": renewed.token, "event": body}))
 
-    first, again = bus.answers(acme.inbox)
+    first, again = bus.answers(acme.inbox, 2)
     assert first.data == again.data
     assert titled(migrated_database, body["title"]) == 1
 
@@ -334,7 +334,7 @@ def test_an_id_is_for_one_command(functions: CommandFunctions, migrated_database
 
     functions.deliver(command, other)
 
-    _, refused = bus.answers(acme.inbox)
+    _, refused = bus.answers(acme.inbox, 2)
     assert problem(refused)["errors"][0]["pointer"] == "/id"
     assert titled(migrated_database, "Another one") == 0
 
@@ -350,7 +350,7 @@ def test_partners_choose_their_ids_for_themselves(
 
     functions.deliver(guessed, command)
 
-    theirs, ours = bus.answers(acme.inbox)
+    theirs, ours = bus.answers(acme.inbox, 2)
     assert (result(theirs)["organizer"]["id"], result(ours)["organizer"]["id"]) == (rival.user_id, acme.user_id)
     assert titled(migrated_database, body["title"]) == 2
 
@@ -466,7 +466,7 @@ def test_a_refusal_of_the_token_is_not_kept_so_that_a_better_one_helps(
 
     functions.deliver(dataclasses.replace(command, data={**command.data, "token": acme.granted.token}))
 
-    refused, done = bus.answers(acme.inbox)
+    refused, done = bus.answers(acme.inbox, 2)
     assert (problem(refused)["status"], result(done)["status"]) == (401, "draft")
 
 
@@ -555,7 +555,7 @@ def test_what_is_wrong_without_end_is_answered_in_short(functions: CommandFuncti
 
     assert functions.deliver(acme.command("events.create", **many), acme.command("events.create", **long)) == 2
 
-    answers = bus.answers(acme.inbox)
+    answers = bus.answers(acme.inbox, 2)
     assert [problem(answer)["status"] for answer in answers] == [422, 422]
     assert all(len(answer.to_json()) < 40_000 for answer in answers)
 

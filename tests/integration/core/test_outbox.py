@@ -56,7 +56,7 @@ def test_a_message_about_a_user_has_no_address_in_it(running: Services, migrated
 
     (change,) = changes_of(migrated_database, "user", user.id)
 
-    assert change["payload"] == {"id": user.id, "name": "Ada", "version": 1}
+    assert change["payload"] == {"id": user.id, "name": "Ada", "suspended": False, "version": 1}
 
 
 def test_a_change_carries_the_trace_of_its_request(running: Services, migrated_database: str) -> None:

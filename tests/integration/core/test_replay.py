@@ -345,7 +345,7 @@ def test_a_projection_that_was_lost_is_restored(
         replay,
         ReplayRequest.model_validate({"topic": topic, "since": since, "consumer": "evp-project-messages"}),
     )
-    ours = [each for each in sent.messages if each.data["event_id"] == event_id]
+    ours = [each for each in sent.messages if each.data.get("event_id") == event_id]
     functions.deliver("ProjectMessagesFunction", "catalog", topic, ours)
 
     # Then it has them again, and had they been there, they would be as they were

@@ -85,6 +85,8 @@ class Message:
         """What stands in Kafka's headers; `changes` as in `to_json`."""
         attributes = {**self.__dict__, **changes} if changes else self.__dict__
         headers = {header: str(value) for name, header in _MIRRORED.items() if (value := attributes[name])}
+        if self.replay_id:
+            headers["ce_replayid"] = self.replay_id
         return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
 
     @property

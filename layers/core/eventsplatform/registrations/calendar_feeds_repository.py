@@ -51,7 +51,7 @@ class PostgresCalendarFeeds:
                 SELECT user_id
                   FROM registrations.calendar_feeds AS feed
                  WHERE token_hash = %(token_hash)s
-                   AND NOT EXISTS (SELECT FROM registrations.suspended_users WHERE user_id = feed.user_id)
+                   AND NOT EXISTS (SELECT FROM registrations.suspended_users WHERE user_id = feed.user_id AND suspended)
             ), latest AS (
                 SELECT DISTINCT ON (event_id) event_id, status, offer_expires_at,
                        ticket IS NULL OR version > 2 AS had_a_place,
