@@ -42,7 +42,7 @@ _REGISTRATIONS = """
            (id, event_id, user_id, status, part, ticket, registered_at, offer_expires_at)
     SELECT n, event_id, user_id, status,
            CASE WHEN status IN ('active', 'offered', 'checked_in') THEN n %% %(parts)s END,
-           CASE WHEN status IN ('waitlisted', 'offered') THEN n END,
+           CASE WHEN status IN ('waitlisted', 'offered') THEN n / 8 END,
            %(first)s::timestamptz + n * (%(last)s::timestamptz - %(first)s::timestamptz) / %(total)s,
            CASE WHEN status = 'offered' THEN %(last)s::timestamptz + (n %% 7 - 1) * interval '1 hour' END
       FROM generate_series(1, %(total)s) AS n
