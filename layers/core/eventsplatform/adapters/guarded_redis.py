@@ -41,7 +41,7 @@ class GuardedRedis(Redis):
 class _GuardedPipeline(Pipeline):
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         with _breaker():
-            return cast(list[Any], super().execute(raise_on_error))
+            return cast(list[Any], super().execute(raise_on_error=raise_on_error))
 
 
 class _CountedBackOff(ExponentialWithJitterBackoff):
