@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -51,10 +51,15 @@ class Organizers:
 
     def learn(self, user_id: int, name: str, version: int) -> None:
         """Project a user's name. A new one goes out with each published event, for it is part of them."""
+        self.learn_all([(user_id, name, version)])
+
+    def learn_all(self, users: Iterable[tuple[int, str, int]]) -> None:
+        """The same for many, each with a name and a version, in one transaction."""
         with self._work() as (store, outbox):
-            if store.put_user(user_id, name, version):
-                for event in store.renew_published(user_id):
-                    outbox.append(messages.event_changed(event, "updated", user_id))
+            for user_id, name, version in users:
+                if store.put_user(user_id, name, version):
+                    for event in store.renew_published(user_id):
+                        outbox.append(messages.event_changed(event, "updated", user_id))
 
     def forget(self, user_id: int, version: int) -> None:
         """Take an erased person's name from their events.
