@@ -9,7 +9,8 @@ messages beside the bridge. This process holds a subscription on NATS.
 A change left at its commit, which lies between two moments: the call of the service (from which the target is held:
 an upper bound) and its return. It arrived when this process held its message.
 
-The same is measured with more and more rows in the outbox that were relayed long ago.
+The same is measured with more and more rows in the outbox that were relayed long ago. The reference is one hop of the
+way, Kafka alone, sampled before while nothing else is done.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from eventsplatform.identity.people_repository import PostgresPeople
 from eventsplatform.identity.profiles import KnownUser, Profiles, ProfileStore
 from eventsplatform.messaging.outbox import RelayPoke, UnitOfWork
 from local.application import REGION
+from tests.load.engines_alone import produce_to_consume
 from tests.load.platform import platform_started, wait_until_idle
 from tests.load.report import Cell, Table, Target
 from tests.load.run import Run
@@ -78,6 +80,8 @@ async def bench(run: Run) -> None:
     sizes, warm_up, seconds = ((1_000, 10_000), 2.0, 5.0) if run.quick else (ROWS, 8.0, 40.0)
     phases = []
     with platform_started(run.directory / "relay", demo=False) as (platform, _):
+        await asyncio.to_thread(wait_until_idle, platform)
+        reference = await produce_to_consume(platform.endpoints["kafka"], 20 if run.quick else 100)
         people = _add_people(platform)
         with _writers(platform, people) as writers:
             for rows in sizes:
@@ -85,7 +89,7 @@ async def bench(run: Run) -> None:
                 await asyncio.to_thread(wait_until_idle, platform)
                 await _phase(platform, writers, rows, warm_up)
                 phases.append(await _phase(platform, writers, rows, seconds))
-    run.report.add(_table(phases, seconds))
+    run.report.add(_table(phases, reference, seconds))
 
 
 def _add_people(platform: RunningPlatform) -> list[int]:
@@ -116,6 +120,7 @@ def _fill_up(platform: RunningPlatform, rows: int) -> None:
             {"rows": rows},
         )
         connection.execute("VACUUM ANALYZE messaging.outbox")
+        connection.execute("CHECKPOINT")
 
 
 # One phase ---------------------------------------------------------------------------------------------------
@@ -234,16 +239,19 @@ class _NoCache:
 # The table ---------------------------------------------------------------------------------------------------
 
 
-def _table(phases: Sequence[Phase], seconds: float) -> Table:
+def _table(phases: Sequence[Phase], reference: Summary, seconds: float) -> Table:
     rows: list[Sequence[Cell]] = []
     targets = []
     for phase in phases:
         begin, back = phase.from_begin, phase.from_return
         figures = (begin.p50, begin.p95, begin.p99, begin.maximum, back.p50, back.p99)
-        rows.append((phase.rows, phase.per_second, *figures, phase.pokes_per_second, phase.load_average))
+        rows.append((f"{phase.rows:,} rows", phase.per_second, *figures, phase.pokes_per_second, phase.load_average))
         targets.append(Target(f"p50 with {phase.rows} rows", begin.p50, MAXIMUM_P50_MS, "ms"))
         targets.append(Target(f"p99 with {phase.rows} rows", begin.p99, MAXIMUM_P99_MS, "ms"))
-    columns = ["rows", "commits/s", "p50", "p95", "p99", "max", "p50 from return", "p99 from return"]
+    rows.append(
+        ("Kafka alone: produce to consume", None, reference.p50, reference.p95, reference.p99, reference.maximum)
+    )
+    columns = ["outbox", "commits/s", "p50", "p95", "p99", "max", "p50 from return", "p99 from return"]
     return Table(
         title="From commit to NATS, in ms, as the outbox grows",
         columns=[*columns, "relay calls/s", "load average"],
