@@ -120,10 +120,11 @@ def test_while_postgres_does_not_answer_requests_are_told_to_come_back(
                 writes.append(write())
             status = health(platform)
 
-    for answer in (read.result(), *writes):
-        assert_unavailable(answer)
-    assert status == (503, "unhealthy", {"database", "partitions"})
-    eventually(lambda: platform.http.get(f"/v1/events/{event['id']}").status_code == 200, what="the event again")
+        for answer in (read.result(), *writes):
+            assert_unavailable(answer)
+        assert status == (503, "unhealthy", {"database", "partitions"})
+        eventually(lambda: platform.http.get(f"/v1/events/{event['id']}").status_code == 200, what="the event again")
+        eventually(lambda: write().status_code == 201, within=30, what="writing again")
 
 
 @contextmanager

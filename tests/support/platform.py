@@ -252,8 +252,11 @@ class RunningPlatform:
         """Everything that the topic holds, partition by partition."""
         return _records(self.endpoints["kafka"], topic)
 
-    def differences(self, *, event: int | None = None, within: float = 30.0) -> list[str]:
-        """Where projections are not what the event store says, of one event or of all."""
+    def differences(self, *, event: int | None = None, within: float = 75.0) -> list[str]:
+        """Where projections are not what the event store says, of one event or of all.
+
+        What nobody wakes a relay for is swept after a minute.
+        """
         found: list[Difference] = []
         verify(self.endpoints["postgres"], self.endpoints["opensearch"], event=event, within=within, tell=found.append)
         return [str(each) for each in found]
