@@ -7,10 +7,8 @@ and the function that runs every minute is invoked more often.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -133,33 +131,59 @@ def line_over_http(platform: RunningPlatform, organiser: Account, event_id: int)
 
 async def kill_a_worker_and_postgres(platform: RunningPlatform, race: Race) -> None:
     """In the middle of it a function's process is killed while its statement runs, and then the database server."""
-    await eventually_async(lambda: acknowledged(race, PEOPLE // 5), within=60, what="a race under way")
-    worker = await asyncio.to_thread(eventually, lambda: worker_at_work(platform), every=0, what="a worker at work")
-    os.kill(worker.pid, signal.SIGKILL)
-    await eventually_async(lambda: acknowledged(race, PEOPLE // 2), within=60, what="half of the race")
-    with platform.engine_killed("postgres"):
-        pass
+    race.hold_at(PEOPLE // 5)
+    await acknowledged(race, PEOPLE // 5)
+    workers = await asyncio.to_thread(workers_of_registrations, platform)
+    race.go_on()
+    worker = await asyncio.to_thread(eventually, lambda: at_work(platform, workers), every=0, what="a worker at work")
+    worker.kill()
+    race.hold_at(PEOPLE // 2)
+    await acknowledged(race, PEOPLE // 2)
+    race.go_on()
+    await acknowledged(race, PEOPLE // 2 + 2)
+    await asyncio.to_thread(kill_and_await_postgres, platform)
     assert has_ended(worker)
 
 
-async def acknowledged(race: Race, number: int) -> bool:
-    return len(race.told.registered) >= number
+def kill_and_await_postgres(platform: RunningPlatform) -> None:
+    with platform.engine_killed("postgres"):
+        pass
 
 
-def worker_at_work(platform: RunningPlatform) -> psutil.Process | None:
-    """The process of a function whose transaction on registrations is open, by the port of its connection."""
+async def acknowledged(race: Race, number: int) -> None:
+    """Return when so many are registered and have been told so."""
+
+    async def so_many() -> bool:
+        return len(race.told.registered) >= number
+
+    await eventually_async(so_many, within=60, every=0.002, what=f"{number} registrations")
+
+
+def workers_of_registrations(platform: RunningPlatform) -> dict[int, psutil.Process]:
+    """The processes of functions that are connected to the database as registrations, by the port of the connection."""
+    rows = platform.sql("SELECT client_port FROM pg_stat_activity WHERE usename = 'registrations'")
+    ports = {row["client_port"] for row in rows}
+    found: dict[int, psutil.Process] = {}
+    for process in platform.family():
+        with suppress(psutil.NoSuchProcess):
+            for connection in process.net_connections("tcp4"):
+                if connection.laddr.port in ports:
+                    found[connection.laddr.port] = process
+    return found
+
+
+def at_work(platform: RunningPlatform, workers: Mapping[int, psutil.Process]) -> psutil.Process | None:
+    """One of the workers, by the ports of their connections, who is registering somebody at this moment."""
     rows = platform.sql(
         """
         SELECT client_port FROM pg_stat_activity
-         WHERE usename = 'registrations' AND state <> 'idle' AND pid <> pg_backend_pid()
-        """
+         WHERE state <> 'idle' AND query LIKE '%%INSERT INTO registrations.event_registrations%%'
+           AND client_port = ANY(%s)
+         LIMIT 1
+        """,
+        [list(workers)],
     )
-    ports = {row["client_port"] for row in rows}
-    for process in platform.family():
-        with suppress(psutil.NoSuchProcess):
-            if any(connection.laddr.port in ports for connection in process.net_connections("tcp4")):
-                return process
-    return None
+    return workers[rows[0]["client_port"]] if rows else None
 
 
 @pytest.mark.parametrize("fault", [None, kill_a_worker_and_postgres], ids=["quietly", "in-a-storm"])

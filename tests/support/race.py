@@ -87,6 +87,17 @@ class Race:
         self._seed = seed
         self._jitter = random.Random(seed)
         self._changing = changing
+        self._held_at: int | None = None
+        self._going = asyncio.Event()
+        self._going.set()
+
+    def hold_at(self, number: int) -> None:
+        """Once so many are registered nobody else sets out until `go_on`: what happens then happens to all at once."""
+        self._held_at = number
+
+    def go_on(self) -> None:
+        self._held_at = None
+        self._going.set()
 
     async def run(self) -> Told:
         limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
@@ -125,6 +136,9 @@ class Race:
 
     async def _client(self, http: httpx.AsyncClient, chance: random.Random) -> None:
         for person in self._waiting:
+            if self._held_at is not None and len(self.told.registered) >= self._held_at:
+                self._going.clear()
+            await self._going.wait()
             await self.register(http, person)
             if chance.random() < 0.25 * self._changing:
                 await self.cancel(http, self._someone(chance))
