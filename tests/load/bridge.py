@@ -6,8 +6,10 @@ one process, for a shard is read by one. All guarantees are on: schemas, order, 
 and position in Postgres, metrics.
 
 References, in turns with it: librdkafka and nats-py in the same number of processes doing no more than copying, with
-acknowledgements; and mq-bridge (a Rust core, on all cores). A rate is counted where messages arrive, from the first
-that is there to the last. The processor time is that of the contestants, without the engines.
+acknowledgements; mq-bridge (a Rust core, on all cores) as it is fastest, in batches, where what was refused is stored
+behind what came after it; and mq-bridge set up to give what it can of the bridge's guarantees. It has no subjects made
+of what is in a message, no guard against loops and no positions. A rate is counted where messages arrive, from the
+first that is there to the last. The processor time is that of the contestants, without the engines.
 """
 
 from __future__ import annotations
@@ -51,16 +53,19 @@ ARRIVES_WITHIN_SECONDS = 120.0
 OF_THE_BARE_COPY = 0.5
 OF_MQ_BRIDGE = 1.0
 
-BRIDGE, BARE, MQ_BRIDGE = "the bridge", "bare librdkafka and nats-py", "mq-bridge"
+BRIDGE, BARE = "the bridge", "bare librdkafka and nats-py"
+MQ_BRIDGE, SAFE_MQ_BRIDGE = "mq-bridge", "mq-bridge, keeping order and no repeats"
 TO_NATS: dict[str, Contestant] = {
     BRIDGE: copying.bridge_to_nats,
     BARE: copying.copy_to_nats,
     MQ_BRIDGE: copying.mq_bridge_to_nats,
+    SAFE_MQ_BRIDGE: copying.safe_mq_bridge_to_nats,
 }
 FROM_NATS: dict[str, Contestant] = {
     BRIDGE: copying.bridge_from_nats,
     BARE: copying.copy_from_nats,
     MQ_BRIDGE: copying.mq_bridge_from_nats,
+    SAFE_MQ_BRIDGE: copying.safe_mq_bridge_from_nats,
 }
 
 
@@ -139,7 +144,7 @@ async def _carry_to_nats(
     async def stored() -> int:
         return int((await jetstream.stream_info(stream)).state.messages)
 
-    processes = 1 if name == MQ_BRIDGE else min(PARTITIONS, os.cpu_count() or 1)
+    processes = 1 if name in (MQ_BRIDGE, SAFE_MQ_BRIDGE) else min(PARTITIONS, os.cpu_count() or 1)
     lanes = [
         Lane(
             endpoints.kafka,
@@ -296,7 +301,7 @@ def _table(title: str, measured: dict[str, Measured], count: int, rounds: int, l
     ]
     targets = [
         Target(f"{title}, of {name}", _ratio(measured, name), least, "", at_least=True)
-        for name, least in ((BARE, OF_THE_BARE_COPY), (MQ_BRIDGE, OF_MQ_BRIDGE))
+        for name, least in ((BARE, OF_THE_BARE_COPY), (MQ_BRIDGE, OF_MQ_BRIDGE), (SAFE_MQ_BRIDGE, OF_MQ_BRIDGE))
     ]
     return Table(
         title=f"{title}: messages of 1 KB per second",

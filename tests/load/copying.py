@@ -1,6 +1,5 @@
 """What `tests.load.bridge` sets to work, each in a process of its own: all that carries messages across.
 
-
 Each gets ready, says so, waits for the word and then carries what there is. All produce with `acks=all`.
 """
 
@@ -25,15 +24,17 @@ from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
 from eventsplatform.adapters.nats import NatsConnection
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings, KafkaSettings, NatsSettings
+from eventsplatform.messaging import schemas
 from eventsplatform.messaging.bridge_from_nats import BridgeFromNats
 from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
 from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.inbound_records import InboundRecords
 from eventsplatform.messaging.jetstream_source import JetStreamSource
 from eventsplatform.messaging.routes_file import platform_routes
-from tests.support.lambda_events import Context
+from tests.support import lambda_events
 
 FETCHED_AT_ONCE = 500
+_REQUIRED = ("specversion", "id", "source", "type")
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ def bridge_to_nats(lane: Lane, pipe: Pipe) -> None:
     bridge = BridgeToNats(platform_routes(), NatsConnection(NatsSettings(lane.nats, "")))
     handler = kafka_partitions_consumer(bridge.forward, dead_letters=_no_dead_letters, group=lambda: "bench")
     consumer = assigned(lane)
+    schemas.check(lambda_events.message(1, "events.updated"))
+    bridge.forward([])
     ready(pipe)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # metrics, one line for each hundred
         for messages in batches(consumer, lane.count):
-            answer = handler(_msk_event(messages), Context())
+            answer = handler(_msk_event(messages), lambda_events.Context())
             assert answer == {"batchItemFailures": []}, answer
             consumer.commit(message=messages[-1])
 
@@ -136,9 +139,17 @@ def copy_to_nats(lane: Lane, pipe: Pipe) -> None:
 
 
 def mq_bridge_to_nats(lane: Lane, pipe: Pipe) -> None:
-    """mq-bridge, with its deduplication: its subject is the same for all messages."""
-    from mq_bridge import Route
+    """mq-bridge as it is fastest: it stores what stands behind a message that was refused, and then that one."""
+    _run_routes([_mq_bridge_to_nats(lane, batch_size=500)], pipe)
 
+
+def safe_mq_bridge_to_nats(lane: Lane, pipe: Pipe) -> None:
+    """mq-bridge as it keeps order, message by message, a route for each partition; and looking at what it carries."""
+    _run_routes([_mq_bridge_to_nats(lane, batch_size=1, middlewares=[_LOOK]) for _ in lane.partitions], pipe)
+
+
+def _mq_bridge_to_nats(lane: Lane, *, batch_size: int, middlewares: Sequence[Any] = ()) -> dict[str, Any]:
+    """With JetStream's deduplication. The subject is the same for all messages: mq-bridge makes none of them."""
     source = {
         "url": lane.kafka,
         "topic": lane.source,
@@ -146,15 +157,36 @@ def mq_bridge_to_nats(lane: Lane, pipe: Pipe) -> None:
         "consumer_options": [["auto.offset.reset", "earliest"], ["session.timeout.ms", "6000"]],
     }
     target = {"url": lane.nats, "subject": f"{lane.target}.all", "stream": lane.target, "deduplicate": True}
-    _run_route(Route.from_config({"input": {"kafka": source}, "output": {"nats": target}, "batch_size": 500}), pipe)
+    read = {"kafka": source, "middlewares": list(middlewares)}
+    return {"input": read, "output": {"nats": target}, "batch_size": batch_size}
 
 
-def _run_route(route: Any, pipe: Pipe) -> None:
+# What is no CloudEvent is left out.
+_LOOK = {
+    "transform": {
+        "schema": {
+            "type": "object",
+            "properties": {**{name: {"type": "string"} for name in _REQUIRED}, "data": {"type": "object"}},
+            "required": [*_REQUIRED, "data"],
+        },
+        "coerce": False,
+        "apply_defaults": False,
+    }
+}
+
+
+def _run_routes(configurations: Sequence[dict[str, Any]], pipe: Pipe) -> None:
+    from mq_bridge import Route
+
+    routes = [Route.from_config(configuration) for configuration in configurations]
     ready(pipe)
-    route.start()
+    for route in routes:
+        route.start()
     pipe.recv()
-    route.stop()
-    route.join()
+    for route in routes:
+        route.stop()
+    for route in routes:
+        route.join()
 
 
 # NATS → Kafka -------------------------------------------------------------------------------------------------
@@ -208,12 +240,30 @@ def copy_from_nats(lane: Lane, pipe: Pipe) -> None:
 
 
 def mq_bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
-    """mq-bridge with a durable consumer; it keys each message by its place in the stream."""
-    from mq_bridge import Route
-
+    """mq-bridge as it is fastest: with its durable consumer, and each message keyed by its place in the stream."""
     source = {"url": lane.nats, "subject": f"{lane.source}.>", "stream": lane.source.upper()}
     target = {"url": lane.kafka, "topic": lane.target}
-    _run_route(Route.from_config({"input": {"nats": source}, "output": {"kafka": target}, "batch_size": 500}), pipe)
+    _run_routes([{"input": {"nats": source}, "output": {"kafka": target}, "batch_size": 500}], pipe)
+
+
+def safe_mq_bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
+    """mq-bridge as it keeps order by subject and knows in PostgreSQL what it has carried; looking at it, too."""
+    source = {
+        "url": lane.nats,
+        "subject": f"{lane.source}.>",
+        "stream": lane.source.upper(),
+        "source_metadata": True,
+    }
+    target = {
+        "url": lane.kafka,
+        "topic": lane.target,
+        "partition_key": "mqb.src.nats_subject",
+        "producer_options": [["enable.idempotence", "true"], ["acks", "all"]],
+    }
+    store = f"postgres{lane.postgres.removeprefix('postgresql')}/{lane.target.replace('-', '_')}"
+    known = {"deduplication": {"store": store, "ttl_seconds": 3_600}}
+    read = {"nats": source, "middlewares": [_LOOK, known]}
+    _run_routes([{"input": read, "output": {"kafka": target}, "batch_size": 500}], pipe)
 
 
 Contestant = Callable[[Lane, Pipe], None]

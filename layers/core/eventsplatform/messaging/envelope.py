@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -154,7 +155,7 @@ class Message:
             sequence, hops = int(attribute("sequence", 0)), int(attribute("hops", 0))
         except (TypeError, ValueError) as error:
             raise PoisonMessageError(f"sequence and hops must be whole numbers: {error}") from error
-        schema = _DATA_SCHEMA.fullmatch(str(attribute("dataschema")))
+        version = _version_of(str(attribute("dataschema")))
         subject = str(attribute("subject") or "")
         return cls(
             id=str(envelope["id"]),
@@ -168,9 +169,16 @@ class Message:
             traceparent=str(attribute("traceparent") or ""),
             via=str(attribute("via") or ""),
             hops=hops,
-            version=int(schema[1]) if schema else 1,
-            extensions=_extensions(envelope, _OWN if schema else _FIELDS),
+            version=version or 1,
+            extensions=_extensions(envelope, _OWN if version else _FIELDS),
         )
+
+
+@lru_cache(100)
+def _version_of(schema: str) -> int | None:
+    """None for a schema of others."""
+    named = _DATA_SCHEMA.fullmatch(schema)
+    return int(named[1]) if named else None
 
 
 def _extensions(envelope: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:

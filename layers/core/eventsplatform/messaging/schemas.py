@@ -66,11 +66,10 @@ def check(message: Message) -> None:
         return
     if message.version not in versions:
         raise PoisonMessageError(f"{message.type} has no version {message.version} here")
-    from jsonschema_rs import ValidationError
-
+    validator, invalid = _validator(message.type, message.version)
     try:
-        _validator(message.type, message.version).validate(message.data)
-    except ValidationError as error:
+        validator.validate(message.data)
+    except invalid as error:
         place = "/".join(["data", *map(str, error.instance_path)])
         # What is told of the value is its name alone: it may be somebody's address.
         raise PoisonMessageError(f"{message.type} v{message.version}: {place}: {error.message}") from None
@@ -92,8 +91,9 @@ def _files() -> Mapping[str, Mapping[int, Path]]:
 
 
 @cache
-def _validator(message_type: str, version: int) -> Any:
-    from jsonschema_rs import validator_for
+def _validator(message_type: str, version: int) -> tuple[Any, type[Any]]:
+    """The validator, and what it raises."""
+    from jsonschema_rs import ValidationError, validator_for
 
     schema = orjson.loads(_files()[message_type][version].read_bytes())
-    return validator_for(schema, mask="the value", validate_formats=True)
+    return validator_for(schema, mask="the value", validate_formats=True), ValidationError
