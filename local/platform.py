@@ -154,8 +154,16 @@ async def running(
         if event.kind == "restarted":
             returned.put_nowait(event.engine)
 
+    refill: Refill | None = None
+
+    async def before_restart(engine: str) -> None:
+        if engine == "kafka" and refill is not None:
+            await _until_done(partial(_set_back, refill, say), "kafka waits for what it is to be filled with", say)
+
     async with AsyncExitStack() as stack:
-        engines = Engines(state, environment=settings.environment, report=on_engine_event)
+        engines = Engines(
+            state, environment=settings.environment, report=on_engine_event, before_restart=before_restart
+        )
         metrics = EmfMetrics()
         sink = LogSink(state / "logs" / "functions", observe=metrics.observe)
         stack.callback(sink.close)
@@ -200,11 +208,6 @@ async def running(
             asyncio.to_thread(ensure_topics, endpoints.kafka, _topics(application)),
             ensure_streams(endpoints.nats),
         )
-        await triggers.start()
-        stack.push_async_callback(triggers.stop, leaving={BRIDGE_FUNCTION})
-        _begin_bridging(application, triggers)
-        metrics.registry.register(_TriggerMetrics(triggers))
-
         # External ones keep what they have.
         begin_empty = [each for each in ("kafka", "opensearch") if engines.statuses()[each].state != "external"]
         refill = Refill(
@@ -213,8 +216,15 @@ async def running(
             state,
             positions=triggers.kafka_positions,
             relay=partial(triggers.asynchronous.submit, RELAY_FUNCTION, b"{}"),
+            stop=partial(workers.kill, (RELAY_FUNCTION, BRIDGE_FUNCTION)),
             broker=lambda: engines.statuses()["kafka"].pid,
         )
+        if "kafka" in begin_empty:
+            await _set_back(refill, say)
+        await triggers.start()
+        stack.push_async_callback(triggers.stop, leaving={BRIDGE_FUNCTION})
+        _begin_bridging(application, triggers)
+        metrics.registry.register(_TriggerMetrics(triggers))
         if "kafka" in begin_empty:
             stack.push_async_callback(refill.settle)
 
@@ -353,8 +363,7 @@ async def _keep_filled(
 
     async def fill_kafka() -> None:
         await asyncio.to_thread(ensure_topics, platform.endpoints.kafka, _topics(platform.application))
-        if count := await refill.republish():
-            say(f"sending {count} messages again to the new Kafka broker")
+        platform.wake_relay()
 
     async def fill_opensearch() -> None:
         if count := await platform.rebuild_search():
@@ -375,6 +384,11 @@ async def _keep_filled(
             engine = await returned.get()
             if engine in fills:
                 group.create_task(_until_done(fills[engine], f"{engine} is not filled yet", say))
+
+
+async def _set_back(refill: Refill, say: Callable[[str], None]) -> None:
+    if count := await refill.set_back():
+        say(f"the new Kafka broker is sent {count} messages that the last one had")
 
 
 async def _until_done(fill: Callable[[], Awaitable[None]], complaint: str, say: Callable[[str], None]) -> None:

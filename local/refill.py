@@ -1,5 +1,8 @@
 """Sets relay and bridge going again when an engine is back: Kafka, which has no disk here, is sent what it lost.
 
+A new broker must hear first of what the last one lost. So everything is set back before it starts, and relays and
+bridges that are at work then, with what comes later in hand, are stopped.
+
 What has certainly been consumed need not be sent again: a watermark follows the time before which everything
 has been. It moves while the platform runs and, without a rest, when it is stopped; so a broker that dies is sent a few
 seconds' messages, and one that is new after a stop none.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,8 +62,9 @@ class _Moment:
 
 
 class Refill:
-    """`positions` gives, for each mapping, where it stands; `relay` wakes the outbox relay; `broker` is the present
-    broker's process id, None while there is none. All three are called on the event loop.
+    """`positions` gives, for each mapping, where it stands; `relay` wakes the outbox relay; `stop` ends the relays and
+    bridges at work, as a crash would; `broker` is the present broker's process id, None while there is none. All are
+    called on the event loop.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Refill:
         *,
         positions: Callable[[], Mapping[str, Positions]],
         relay: Callable[[], object],
+        stop: Callable[[], Awaitable[None]],
         broker: Callable[[], int | None],
     ) -> None:
         self._database_url = database_url
@@ -78,8 +83,8 @@ class Refill:
         self._file = state / "watermark.json"
         self._positions = positions
         self._relay = relay
+        self._stop = stop
         self._broker = broker
-        self._filled: int | None = None
 
     async def watch(self) -> None:
         """Move the watermark for as long as the platform runs."""
@@ -92,15 +97,14 @@ class Refill:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._move_watermark(), SETTLE_WITHIN_SECONDS)
 
-    async def republish(self) -> int:
-        """Have relay and bridge send again what an emptied broker may have lost; the number of messages.
+    async def set_back(self) -> int:
+        """While there is no broker, have relay and bridge begin again with what it may have lost: so many messages.
 
         Their ids stay, so consumers that have seen one take it for the duplicate it is. Raises psycopg.Error.
         """
-        broker = self._broker()
         count = await asyncio.to_thread(self._set_back)
-        self._filled = broker
-        self._relay()
+        await self._stop()
+        await asyncio.to_thread(self._end_leases)  # of those that began in between
         return count
 
     async def resume_relay(self) -> None:
@@ -121,9 +125,9 @@ class Refill:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def _present(self) -> _Moment | None:
-        """None while the database, the broker or a consumer cannot say, or the broker is still to be filled."""
+        """None while the database, the broker or a consumer cannot say."""
         broker, positions = self._broker(), self._positions()
-        if broker is None or broker != self._filled or not positions or not all(positions.values()):
+        if broker is None or not positions or not all(positions.values()):
             return None
         assignments = list(self._all_positions())
         try:
@@ -155,10 +159,10 @@ class Refill:
         return {(each.topic, each.partition): future.result().offset for each, future in answers.items()}
 
     def _set_back(self) -> int:
-        # Whoever is at work may have been acknowledged by the broker that is gone: they must not note that as sent.
-        self._end_leases()
         consumed_before, inbound = self._watermark()
-        with self._connected() as connection:
+        with self._connected() as connection, connection.transaction():
+            # Whoever is at work may have been acknowledged by the broker that is gone: they must not note that as sent.
+            _end_leases(connection)
             outbox = connection.execute(
                 """
                 UPDATE messaging.outbox SET published_at = NULL
@@ -183,8 +187,7 @@ class Refill:
 
     def _end_leases(self) -> None:
         with self._connected() as connection:
-            connection.execute("UPDATE messaging.relay_leases SET fence = fence + 1, expires_at = '-infinity'")
-            connection.execute("UPDATE messaging.bridge_leases SET fence = fence + 1, expires_at = '-infinity'")
+            _end_leases(connection)
 
     def _connected(self) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -212,3 +215,8 @@ class Refill:
         written = self._file.with_name(self._file.name + ".new")
         written.write_text(json.dumps({"consumed_before": moment.time.isoformat(), "inbound": moment.inbound}))
         written.replace(self._file)
+
+
+def _end_leases(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("UPDATE messaging.relay_leases SET fence = fence + 1, expires_at = '-infinity'")
+    connection.execute("UPDATE messaging.bridge_leases SET fence = fence + 1, expires_at = '-infinity'")

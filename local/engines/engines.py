@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,8 @@ class Engines:
     """The engines, with everything they keep below `state`.
 
     An engine whose variable is set in `environment` is used where it is and not started. `report` is called with
-    each event, on the event loop. `only` names the engines wanted, for tests that need a few.
+    each event, on the event loop. `before_restart` is awaited with the name of an engine that has died before it is
+    brought back; it must not raise. `only` names the engines wanted, for tests that need a few.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Engines:
         *,
         environment: Mapping[str, str] = os.environ,
         report: Callable[[EngineEvent], None] | None = None,
+        before_restart: Callable[[str], Awaitable[None]] | None = None,
         only: frozenset[str] = NAMES,
     ) -> None:
         if unknown := only - NAMES:
             raise ValueError(f"no such engines: {', '.join(sorted(unknown))}")
         self._state = state.absolute()
         self._report = report or (lambda _: None)
+        self._before_restart = before_restart or _nothing_to_do
         wanted = [engine for engine in ENGINES if engine.name in only]
         self._external = {engine: address for engine in wanted if (address := environment.get(engine.variable))}
         self._embedded = [engine for engine in wanted if engine not in self._external]
@@ -130,7 +133,11 @@ class Engines:
                 engine = engine_class(self._state, ports[engine_class.name])
                 addresses[engine.name] = engine.address
             self._supervisors[engine.name] = Supervisor(
-                engine, log=self._fresh_log(engine.name), registry=self._registry, report=self._report
+                engine,
+                log=self._fresh_log(engine.name),
+                registry=self._registry,
+                report=self._report,
+                before_restart=self._before_restart,
             )
         return Endpoints(**addresses)
 
@@ -157,6 +164,10 @@ class Engines:
                     ) from error
             await asyncio.sleep(EXTERNAL_PROBE_EVERY_SECONDS)
         self._report(EngineEvent(engine.name, "external", address, time.monotonic() - began, keeps_data=True))
+
+
+async def _nothing_to_do(_engine: str) -> None:
+    pass
 
 
 def _first(failures: BaseExceptionGroup) -> BaseException:

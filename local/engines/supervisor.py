@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +31,19 @@ class Supervisor:
     """One engine's process and the task that watches over it."""
 
     def __init__(
-        self, engine: Engine, *, log: Path, registry: PidRegistry, report: Callable[[EngineEvent], None]
+        self,
+        engine: Engine,
+        *,
+        log: Path,
+        registry: PidRegistry,
+        report: Callable[[EngineEvent], None],
+        before_restart: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._log = log
         self._registry = registry
         self._report_to = report
+        self._before_restart = before_restart
         self._process: Process | None = None
         self._answered_at: float | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -85,6 +92,7 @@ class Supervisor:
                 self._report("failed", detail=self._explain(f"died {quick_deaths} times in a row and is left alone"))
                 return
             await asyncio.sleep(FIRST_BACKOFF_SECONDS * 2 ** (quick_deaths - 1))
+            await self._before_restart(self._engine.name)
             cause = await self._live_again()
 
     async def _live_again(self) -> str:

@@ -146,6 +146,12 @@ class ExecutionEnvironment:
         self._begin(request)
         return self._end(fault.document, fault)
 
+    async def kill(self) -> None:
+        """SIGKILL the process, as a crash would end it, and wait until it is gone."""
+        if self._process is not None and not self._process.exited.done():
+            self._fork_server.kill(self._process)
+            await asyncio.wait([self._process.exited])
+
     def close(self) -> None:
         """Kill the process, with all it has started, and let go of everything it had."""
         if self.closed:

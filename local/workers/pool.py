@@ -103,6 +103,10 @@ class Pool:
         self._current.clear()
         self._dispatch()
 
+    async def kill(self) -> None:
+        """End whatever is running, as a crash would, and wait until it is gone."""
+        await asyncio.gather(*(environment.kill() for environment in self._running))
+
     def close(self) -> None:
         """End everything at once; callers that still wait get WorkersStoppedError."""
         self._closed = True

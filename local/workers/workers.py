@@ -120,6 +120,10 @@ class Workers:
 
         await asyncio.gather(*(warm_one(name) for name in names))
 
+    async def kill(self, names: Iterable[str]) -> None:
+        """End what is running of these functions, as a crash would, and wait until it is gone."""
+        await asyncio.gather(*(self._pools[name].kill() for name in names if name in self._pools))
+
     def update(self, functions: Mapping[str, Function]) -> None:
         """Take over a changed template; call it from the event loop.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def engines_running(
     only: frozenset[str] = NAMES,
     environment: Mapping[str, str] | None = None,
     report: Callable[[EngineEvent], None] | None = None,
+    before_restart: Callable[[str], Awaitable[None]] | None = None,
 ) -> Iterator[RunningEngines]:
     """Start engines on entry and stop them on exit. No address is taken from the test's own environment."""
     loop = asyncio.new_event_loop()
@@ -43,7 +44,7 @@ def engines_running(
     thread = threading.Thread(target=loop.run_forever, name="engines", daemon=True)
     thread.start()
     try:
-        engines = Engines(state, only=only, environment=environment or {}, report=report)
+        engines = Engines(state, only=only, environment=environment or {}, report=report, before_restart=before_restart)
         endpoints = asyncio.run_coroutine_threadsafe(engines.start(), loop).result()
         try:
             yield RunningEngines(engines, endpoints, loop)

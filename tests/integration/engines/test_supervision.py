@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nats
 import psutil
@@ -65,6 +68,26 @@ def test_a_killed_engine_comes_back_on_the_same_port_as_another_process(watched:
     assert events[0].detail == "ended by SIGKILL"
     assert events[-1].kind == "restarted"
     asyncio.run(CHECKS[name](after.address))
+
+
+def test_an_engine_that_died_comes_back_only_when_it_is_prepared_for(tmp_path: Path) -> None:
+    died, prepared = threading.Event(), threading.Event()
+
+    async def prepare(name: str) -> None:
+        assert name == "redis"
+        died.set()
+        await asyncio.to_thread(prepared.wait)
+
+    with engines_running(tmp_path, only=frozenset({"redis"}), before_restart=prepare) as running:
+        before = running.statuses()["redis"]
+        running.kill("redis")
+        assert died.wait(10)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", urlsplit(before.address).port or 0), timeout=5)
+
+        prepared.set()
+
+        eventually(partial(is_back, running, "redis", restarts=1), within=30, what="redis is back")
 
 
 def test_postgres_keeps_committed_rows_when_killed(watched: Watched) -> None:

@@ -19,7 +19,7 @@ from local.workers import (
     Workers,
 )
 from tests.integration.workers.conftest import Run
-from tests.integration.workers.harness import Log, begun, call, error, function, meeting, release, running
+from tests.integration.workers.harness import Log, alive, begun, call, error, function, meeting, release, running
 
 EXIT = "Runtime.ExitError"
 
@@ -135,6 +135,25 @@ def test_a_crash_comes_back_as_exit_error_and_the_next_invocation_works(
     assert b"about to end\n" in crashed.log_tail
     assert re.search(rb"REPORT RequestId: .*\tStatus: error\tError Type: Runtime.ExitError\n$", crashed.log_tail)
     assert after.ok
+
+
+def test_what_is_running_of_a_function_can_be_ended_as_by_a_crash(run: Run, tmp_path: Path) -> None:
+    event = meeting(tmp_path)
+
+    async def scenario() -> tuple[Any, int, int]:
+        async with running(function("waits")) as workers:
+            waiting = asyncio.create_task(workers.invoke("waits", json.dumps(event).encode()))
+            pid = await begun(event)
+            await workers.kill(["waits", "never invoked"])
+            assert not alive(pid)
+            release(event)
+            return await waiting, pid, await call(workers, "waits", event)
+
+    killed, pid, pid_after = run(scenario())
+
+    assert error(killed)["errorType"] == EXIT
+    assert error(killed)["errorMessage"].endswith("signal: killed")
+    assert pid_after != pid
 
 
 def test_a_process_that_ends_between_invocations_is_replaced(run: Run, workers: Workers) -> None:
