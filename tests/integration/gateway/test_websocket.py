@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def in_frames(message: str) -> list[str]:
 
 def closed_by(client: ClientConnection, message: str | list[str]) -> int:
     """The code that the connection is closed with for this message."""
+    with suppress(ConnectionClosed):  # before all of it is sent
+        client.send(message)
     with pytest.raises(ConnectionClosed) as closed:
-        client.send(message)  # which may not come to its end
         client.recv(timeout=10)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code
