@@ -15,6 +15,7 @@ What was tried out with confluent-kafka 2.16 (librdkafka), and what follows for 
   the offsets committed to the same group takes 0.2 s; it needs a seek after a restart of the broker.
 - Asked for the end of a partition (ListOffsets), it tells one more than where the last batch begins; the end that
   comes with a fetch is right.
+- A fetch takes the longer, the more batches are in the partition: 0.7 ms for each thousand.
 - A fetch that finds nothing polls at an interval that grows with `fetch.wait.max.ms`. From produce to poll, median,
   and the broker's use of a core for each idle consumer: 10 ms: 2.5 ms, 10 %; 50 ms: 10 ms, 3 %; 100 ms: 22 ms,
   1 to 3 %; 500 ms: 220 ms, 0 to 1 %.
