@@ -95,6 +95,22 @@ def test_a_steward_lets_a_guest_in_once_and_the_organiser_sees_it_live(
     assert platform.differences(event=event_id) == []
 
 
+def test_who_helps_hears_of_registrations_for_as_long_as_they_help(
+    platform: RunningPlatform, organiser: Account, steward: Account, guest: Account, event_id: int
+) -> None:
+    room = f"organizer:{event_id}"
+    with platform.socket(steward) as live:
+        assert live.request("join", room=room)["type"] == "joined"
+        platform.register(guest, event_id)
+        assert live.next_push("registrations.created")["data"]["user_id"] == guest.id
+
+        path = f"/v1/events/{event_id}/team/{steward.id}"
+        assert platform.http.delete(path, headers=organiser.headers).status_code == 204
+
+        assert live.receive() == {"type": "left", "room": room}
+        assert live.request("join", room=room)["code"] == "forbidden"
+
+
 def test_a_device_that_was_offline_tells_of_its_scans_and_again_when_the_answer_is_lost(
     platform: RunningPlatform, organiser: Account, guest: Account, event_id: int
 ) -> None:

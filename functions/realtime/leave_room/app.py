@@ -6,6 +6,7 @@ from eventsplatform.entrypoints.access import signed_in
 from eventsplatform.entrypoints.providers import provide
 from eventsplatform.entrypoints.websocket import ActionFrame, Connection, websocket_route
 from eventsplatform.gate.policies import SOCKET
+from eventsplatform.realtime.model import left_frame
 from eventsplatform.realtime.service import Rooms
 
 
@@ -16,4 +17,4 @@ class Leave(ActionFrame):
 @websocket_route(Leave, access=signed_in(), limit=SOCKET)
 def handler(frame: Leave, connection: Connection) -> dict[str, Any]:
     """Leave a room."""
-    return {"type": "left", "room": provide(Rooms).leave(frame.room, connection.id).name}
+    return left_frame(provide(Rooms).leave(frame.room, connection.id))

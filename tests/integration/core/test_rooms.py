@@ -363,7 +363,7 @@ def sockets() -> Sockets:
 
 @pytest.fixture
 def rooms(store: RedisRooms, sockets: Sockets) -> Rooms:
-    return Rooms(store, sockets, lambda _: 0)
+    return Rooms(store, sockets, lambda _: {})
 
 
 def published(number: int, **data: Any) -> Any:
@@ -433,7 +433,7 @@ def test_what_is_published_reaches_the_room_and_says_who_said_it(
     store: RedisRooms, sockets: Sockets, room: Room
 ) -> None:
     assert room.id is not None
-    rooms = Rooms(store, sockets, lambda _: 7)
+    rooms = Rooms(store, sockets, lambda _: {7: "owner"})
     for connection in ("a", "b"):
         rooms.join(room.name, connection, caller(1), None)
 
@@ -446,13 +446,13 @@ def test_what_is_published_reaches_the_room_and_says_who_said_it(
 
 
 def test_the_same_thing_may_be_said_twice(store: RedisRooms, sockets: Sockets, room: Room) -> None:
-    rooms = Rooms(store, sockets, lambda _: 7)
+    rooms = Rooms(store, sockets, lambda _: {7: "owner"})
 
     assert [rooms.publish(room.name, {"text": "Hello?"}, caller(7))["offset"] for _ in range(2)] == [1, 2]
 
 
 def test_nobody_speaks_in_a_room_that_is_not_theirs(store: RedisRooms, sockets: Sockets, room: Room) -> None:
-    rooms = Rooms(store, sockets, lambda _: 7)
+    rooms = Rooms(store, sockets, lambda _: {7: "owner"})
     rooms.join(room.name, "a", caller(1), None)
 
     with pytest.raises(ForbiddenError):
@@ -460,6 +460,60 @@ def test_nobody_speaks_in_a_room_that_is_not_theirs(store: RedisRooms, sockets: 
 
     assert sockets.pushed == []
     assert rooms.history(room.name, caller(1), 10).messages == []
+
+
+TEAM = {7: "owner", 8: "manager", 9: "check_in"}
+
+
+def test_everyone_who_helps_hears_what_the_organiser_hears(store: RedisRooms, sockets: Sockets, room: Room) -> None:
+    rooms = Rooms(store, sockets, lambda _: TEAM)
+
+    for user_id in TEAM:
+        assert rooms.join(f"organizer:{room.id}", str(user_id), caller(user_id), None).presence
+    with pytest.raises(ForbiddenError):
+        rooms.join(f"organizer:{room.id}", "other", caller(10), None)
+
+
+def test_managers_speak_in_an_events_room_and_people_at_the_door_do_not(
+    store: RedisRooms, sockets: Sockets, room: Room
+) -> None:
+    rooms = Rooms(store, sockets, lambda _: TEAM)
+
+    assert rooms.publish(room.name, {"text": "Doors open."}, caller(8))["from"] == 8
+    with pytest.raises(ForbiddenError):
+        rooms.publish(room.name, {"text": "Doors open."}, caller(9))
+
+
+@pytest.mark.parametrize("status", ["draft", "published"])
+def test_who_helps_no_longer_hears_no_more(store: RedisRooms, sockets: Sockets, room: Room, status: str) -> None:
+    # Given a room with all who help
+    team = dict(TEAM)
+    rooms = Rooms(store, sockets, lambda _: team)
+    ours = f"organizer:{room.id}"
+    for user_id in TEAM:
+        rooms.join(ours, str(user_id), caller(user_id), None)
+
+    # When one of them is taken out of the team
+    del team[8]
+    rooms.fan_out(published(room.id or 0, status=status, team=[{"user_id": 9, "role": "check_in"}]))
+
+    # Then that one is told, and hears no more
+    told = [(to, orjson.loads(content)) for to, content in sockets.pushed]
+    assert told == [("8", {"type": "left", "room": ours})]
+    assert rooms.presence(ours, caller(7)) == 2
+    assert {each.user_id for each in store.members(Room("organizer", room.id))} == {7, 9}
+
+
+def test_a_message_of_when_somebody_did_not_help_yet_puts_nobody_out(
+    store: RedisRooms, sockets: Sockets, room: Room
+) -> None:
+    rooms = Rooms(store, sockets, lambda _: TEAM)
+    rooms.join(f"organizer:{room.id}", "8", caller(8), None)
+
+    rooms.fan_out(published(room.id or 0, team=[]))
+
+    assert rooms.presence(f"organizer:{room.id}", caller(7)) == 1
+    assert sockets.pushed == []
 
 
 @pytest.mark.parametrize("act", [Rooms.presence, lambda rooms, name, who: rooms.history(name, who, 10)])
@@ -471,7 +525,7 @@ def test_a_room_tells_nothing_to_whom_it_does_not_let_in(rooms: Rooms, act: Any)
 
 def test_a_connection_is_kept_without_redis() -> None:
     with core_environment(Endpoints(redis="redis://127.0.0.1:1")):
-        Rooms(RedisRooms(), Sockets(), lambda _: 0).keep("c1", caller(7))
+        Rooms(RedisRooms(), Sockets(), lambda _: {}).keep("c1", caller(7))
 
 
 # Without Redis ----------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ PUBLISHED_BYTES = 8 * 1024
 # Of a connection, so that nobody fills Redis with rooms.
 MAXIMUM_ROOMS = 100
 
+# Of an event, by user id the role of its owner and of each who helps; empty when there is no such event.
+TeamOf = Callable[[int], Mapping[int, str]]
+_MANAGERS = frozenset({"owner", "manager"})
+_TEAM = _MANAGERS | {"check_in"}
+
 _ROOM = re.compile(r"(?:(event|organizer|user):([1-9][0-9]{0,18})|(admin))")
 
 
@@ -52,25 +57,25 @@ class Room:
     def name(self) -> str:
         return self.kind if self.id is None else f"{self.kind}:{self.id}"
 
-    def check(self, caller: Caller, organizer_of: Callable[[int], int]) -> None:
-        """Raises ForbiddenError unless the caller may be here; `organizer_of` gives an event's organiser."""
-        if self.kind != "event" and not self._is_own(caller, organizer_of):
+    def check(self, caller: Caller, team_of: TeamOf) -> None:
+        """Raises ForbiddenError unless the caller may be here: in `organizer:{id}` whoever helps with the event."""
+        if self.kind != "event" and not self._is_own(caller, team_of, _TEAM):
             raise ForbiddenError(f"You may not be in the room {self.name!r}.")
 
-    def check_publisher(self, caller: Caller, organizer_of: Callable[[int], int]) -> None:
-        """Raises ForbiddenError unless the caller may speak here: into an event's rooms only its organiser may."""
+    def check_publisher(self, caller: Caller, team_of: TeamOf) -> None:
+        """Raises ForbiddenError unless the caller may speak here: in an event's rooms only its owner and managers."""
         needed = "events:update" if self.kind in ("event", "organizer") else None
-        if (needed is not None and needed not in caller.permissions) or not self._is_own(caller, organizer_of):
+        if (needed is not None and needed not in caller.permissions) or not self._is_own(caller, team_of, _MANAGERS):
             raise ForbiddenError(f"You may not publish into the room {self.name!r}.")
 
-    def _is_own(self, caller: Caller, organizer_of: Callable[[int], int]) -> bool:
+    def _is_own(self, caller: Caller, team_of: TeamOf, roles: frozenset[str]) -> bool:
         match self.kind:
             case "user":
                 return self.id == caller.user_id
             case "admin":
                 return "admin:access" in caller.permissions
             case "event" | "organizer":
-                return self.id is not None and organizer_of(self.id) == caller.user_id
+                return self.id is not None and team_of(self.id).get(caller.user_id) in roles
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,11 @@ class History:
         }
 
 
+def left_frame(room: Room) -> dict[str, Any]:
+    """What a connection is told that is in a room no more, whoever has ended that."""
+    return {"type": "left", "room": room.name}
+
+
 # They change nothing that everyone sees: who has come is between the person and the team.
 _OF_THE_DOOR = frozenset({"registrations.checked_in", "registrations.check_in_undone"})
 
@@ -195,6 +205,12 @@ def pushes_of(message_type: str, data: Mapping[str, Any]) -> Iterator[tuple[Room
             yield Room("event", event_id), {"event_id": event_id, **_counts(data)}
         yield Room("organizer", event_id), dict(data)
         yield Room("user", data["user_id"]), dict(data)
+
+
+def team_in(event: Mapping[str, Any]) -> dict[int, str]:
+    """By user id the role of the owner and of each who helps, as the catalog tells of an event."""
+    members = {member["user_id"]: member["role"] for member in event.get("team", ())}
+    return {**members, event["organizer"]["id"]: "owner"}
 
 
 def _counts(data: Mapping[str, Any]) -> dict[str, Any]:

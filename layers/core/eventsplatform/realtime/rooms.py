@@ -181,6 +181,11 @@ class RedisRooms:
         with redis_required() as redis:
             return int(_scripts(redis)["presence"](keys=[_room_key(room.name, "members")]))
 
+    def members(self, room: Room) -> list[OpenConnection]:
+        with redis_required() as redis:
+            ids = cast(list[str], redis.zrange(_room_key(room.name, "members"), 0, -1))
+            return self._described(redis, ids) if ids else []
+
     def history(self, room: Room, limit: int) -> History:
         with redis_required() as redis:
             epoch, offset, frames = _scripts(redis)["history"](

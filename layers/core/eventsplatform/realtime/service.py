@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -12,7 +12,17 @@ import orjson
 from eventsplatform.errors import DependencyUnavailableError
 from eventsplatform.identity.caller import Caller
 from eventsplatform.messaging.envelope import Message
-from eventsplatform.realtime.model import History, Joined, OpenConnection, Position, Room, pushes_of
+from eventsplatform.realtime.model import (
+    History,
+    Joined,
+    OpenConnection,
+    Position,
+    Room,
+    TeamOf,
+    left_frame,
+    pushes_of,
+    team_in,
+)
 from eventsplatform.tracing import current_traceparent
 
 # API Gateway closes a connection over a message of more than 128 KB; the rest of the frame has room to spare.
@@ -37,6 +47,8 @@ class RoomStore(Protocol):
 
     def presence(self, room: Room) -> int: ...
 
+    def members(self, room: Room) -> list[OpenConnection]: ...
+
     def history(self, room: Room, limit: int) -> History:
         """The room's latest frames, at most `limit`."""
 
@@ -55,10 +67,10 @@ class Pushes(Protocol):
 
 
 class Rooms:
-    def __init__(self, store: RoomStore, pushes: Pushes, organizer_of: Callable[[int], int]) -> None:
+    def __init__(self, store: RoomStore, pushes: Pushes, team_of: TeamOf) -> None:
         self._store = store
         self._pushes = pushes
-        self._organizer_of = organizer_of
+        self._team_of = team_of
 
     def connect(self, connection_id: str, caller: Caller) -> None:
         """Know a connection and whose it is, so that it can be closed when its session ends."""
@@ -102,7 +114,7 @@ class Rooms:
         bad name, ForbiddenError for a room in which the caller may not speak.
         """
         room = Room.parse(name)
-        room.check_publisher(caller, self._organizer_of)
+        room.check_publisher(caller, self._team_of)
         frame = {
             "type": "message",
             "room": room.name,
@@ -123,9 +135,12 @@ class Rooms:
     def fan_out(self, message: Message) -> int:
         """Push a platform message to everyone who may see it; the number of frames sent.
 
-        Delivering it again is harmless: a room gives a message one offset, once. Raises PoisonMessageError
-        for data that are not what its type promises.
+        Whoever helps with an event no longer is put out of its organiser's room, and told so. Delivering a message
+        again is harmless: a room gives it one offset, once. Raises PoisonMessageError for data that are not what its
+        type promises.
         """
+        if message.domain == "events":
+            self._keep_to_the_team(message)
         sent = 0
         for room, visible in message.read(lambda data: list(pushes_of(message.type, data))):
             frame = {
@@ -140,6 +155,18 @@ class Rooms:
                 sent += self._push(stored, connections)
         return sent
 
+    def _keep_to_the_team(self, message: Message) -> None:
+        """The message may be an old one: before somebody is put out, the catalog is asked who is in the team now."""
+        room, team = message.read(lambda event: (Room("organizer", event["id"]), team_in(event)))
+        others = [each for each in self._store.members(room) if each.user_id not in team]
+        if not others or room.id is None:
+            return
+        present = self._team_of(room.id)
+        for connection in others:
+            if connection.user_id not in present:
+                self._store.leave(room, connection.id)
+                self._pushes.post(connection.id, orjson.dumps(left_frame(room)))
+
     def _push(self, frame: Mapping[str, Any], connections: Sequence[str]) -> int:
         content = orjson.dumps(frame)
         sent = 0
@@ -152,5 +179,5 @@ class Rooms:
 
     def _room(self, name: str, caller: Caller) -> Room:
         room = Room.parse(name)
-        room.check(caller, self._organizer_of)
+        room.check(caller, self._team_of)
         return room

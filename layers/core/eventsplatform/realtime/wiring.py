@@ -11,6 +11,7 @@ from eventsplatform.errors import NotFoundError
 from eventsplatform.gate.revocations import Revocations
 from eventsplatform.gate.wiring import IdentityFunction
 from eventsplatform.realtime.connections import Connections
+from eventsplatform.realtime.model import team_in
 from eventsplatform.realtime.rooms import RedisRooms
 from eventsplatform.realtime.service import Rooms
 from eventsplatform.realtime.ticket_store import RedisTickets
@@ -31,17 +32,17 @@ class LazySockets:
         return websocket_gateway().close(connection_id)
 
 
-def _organizer_of(event_id: int) -> int:
-    """Asked of the catalog; an event that does not exist has the organiser 0, who is nobody."""
+def _team_of(event_id: int) -> dict[int, str]:
+    """Asked of the catalog."""
     from eventsplatform.adapters.aws import FunctionCallError, FunctionClient
 
     try:
         event = FunctionClient().invoke(read_setting("DESCRIBE_EVENT_FUNCTION", str), {"event_id": event_id})
     except FunctionCallError as error:
         if error.error_type == NotFoundError.__name__:
-            return 0
+            return {}
         raise
-    return int(event["organizer"]["id"])
+    return team_in(event)
 
 
 def _connections() -> Connections:
@@ -54,6 +55,6 @@ def _connections() -> Connections:
 
 FACTORIES: dict[type, Callable[[], Any]] = {
     Connections: _connections,
-    Rooms: lambda: Rooms(RedisRooms(), LazySockets(), _organizer_of),
+    Rooms: lambda: Rooms(RedisRooms(), LazySockets(), _team_of),
     Tickets: lambda: Tickets(RedisTickets()),
 }
