@@ -42,6 +42,22 @@ def test_a_sweep_tells_what_waits_in_each_shard(platform: RunningPlatform) -> No
     assert labelled(platform, "outbox_age_seconds", "shard").keys() == shards
 
 
+def test_registrations_are_counted_by_what_has_become_of_them(platform: RunningPlatform) -> None:
+    def counted() -> dict[str, float]:
+        return labelled(platform, "event_registrations_total", "status")
+
+    before = counted()
+    event_id = platform.create_event(platform.sign_up(), capacity=1)["id"]
+    first, second = platform.sign_up(), platform.sign_up()
+    for account in (first, second):
+        platform.register(account, event_id)
+    path = f"/v1/events/{event_id}/registrations/me"
+    assert platform.http.delete(path, headers=first.headers).status_code == 204
+
+    statuses = ("active", "waitlisted", "cancelled", "offered")
+    eventually(lambda: all(counted().get(each, 0) > before.get(each, 0) for each in statuses), what="each status")
+
+
 def test_the_room_for_months_to_come_is_told_by_schema(platform: RunningPlatform) -> None:
     for function in ("ExtendOutboxFunction", "CreatePartitionsFunction"):
         assert call(platform, function) == {"made": []}

@@ -5,11 +5,14 @@ Those of the door are in `admission.messages`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import Change
 from eventsplatform.messaging.schemas import Schema, asked, told
+from eventsplatform.observability import emit_metric
 from eventsplatform.registrations.model import Counts, Registration
 
 Happening = Literal["created", "waitlisted", "offered", "cancelled"]
@@ -48,3 +51,10 @@ def registration_changed(
         data=told_registration.model_dump(mode="json"),
         actor_id=actor_id,
     )
+
+
+def count_changes(messages: Sequence[Message]) -> None:
+    """Count what has become of registrations, by status: as the topic tells, where nothing is that was rolled back."""
+    statuses = Counter(message.data["status"] for message in messages if message.domain == "registrations")
+    for status, count in statuses.items():
+        emit_metric("event_registrations_total", count, status=status)
