@@ -364,6 +364,7 @@ async def _keep_filled(
     async def fill_kafka() -> None:
         await asyncio.to_thread(ensure_topics, platform.endpoints.kafka, _topics(platform.application))
         platform.wake_relay()
+        _begin_bridging(platform.application, platform.triggers)
 
     async def fill_opensearch() -> None:
         if count := await platform.rebuild_search():

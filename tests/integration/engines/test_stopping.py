@@ -35,7 +35,13 @@ def test_an_engine_is_stopped_although_its_probe_swallows_the_cancellation(tmp_p
         engine = Distracted(tmp_path, free_port())
         engine.probed = asyncio.Event()
         registry = PidRegistry(tmp_path / "pids.json")
-        supervisor = Supervisor(engine, log=tmp_path / "valkey.log", registry=registry, report=lambda _: None)
+        supervisor = Supervisor(
+            engine,
+            log=tmp_path / "valkey.log",
+            registry=registry,
+            report=lambda _: None,
+            before_restart=lambda _: asyncio.sleep(0),
+        )
         await supervisor.start()
         engine.distracted = True
         supervisor.kill()
