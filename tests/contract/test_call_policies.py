@@ -119,8 +119,11 @@ def use(context: Any) -> None:
         pass
 
 
-def send_or_fail() -> None:
-    if kafka().send([KafkaMessage("t", key="1", value=b"x", headers={})]) == [False]:
+LETTERS = [KafkaMessage("t", key="1", value=b"x", headers={})]
+
+
+def taken_or_fail(acknowledged: list[bool]) -> None:
+    if acknowledged == [False]:
         raise DependencyUnavailableError("message broker")
 
 
@@ -161,7 +164,8 @@ CALLS: dict[str, tuple[str, Callable[[], object]]] = {
     "guarded_redis.GuardedRedis.pipeline": ("redis", lambda: redis().pipeline().get("k").execute()),
     "guarded_opensearch.connect": ("opensearch", lambda: opensearch().info()),
     "guarded_opensearch.GuardedTransport.perform_request": ("opensearch", lambda: opensearch().search(index="x")),
-    "kafka.KafkaProducer.send": ("kafka", send_or_fail),
+    "kafka.KafkaProducer.send": ("kafka", lambda: taken_or_fail(kafka().send(LETTERS))),
+    "kafka.KafkaProducer.start": ("kafka", lambda: taken_or_fail(kafka().start(LETTERS)())),
     "kafka.TopicReader.read": ("kafka", lambda: TopicReader(KafkaSettings(NOWHERE, False)).read("t", {}, 1)),
     "kafka.ping_kafka": ("kafka", lambda: ping_kafka(1.0)),
     "nats.NatsConnection.run": ("nats", lambda: nats().run(nats().client(), timeout_seconds=1)),

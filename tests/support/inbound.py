@@ -18,7 +18,7 @@ from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
 from eventsplatform.adapters.nats import NatsConnection
 from eventsplatform.adapters.postgres import Database
 from eventsplatform.config import DatabaseSettings, KafkaSettings, NatsSettings
-from eventsplatform.messaging.bridge_from_nats import BridgeFromNats, Send
+from eventsplatform.messaging.bridge_from_nats import BridgeFromNats, Start
 from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
 from eventsplatform.messaging.inbound_records import InboundRecords
 from eventsplatform.messaging.jetstream_source import JetStreamSource
@@ -53,19 +53,19 @@ class Inbound:
         return f"evp-{self.name}"
 
     def bridge(
-        self, *, nats: str = "", send: Send | None = None, wrap: Callable[[Send], Send] | None = None
+        self, *, nats: str = "", start: Start | None = None, wrap: Callable[[Start], Start] | None = None
     ) -> BridgeFromNats:
         """One more holder of a lease, with connections of its own."""
         self.databases.append(Database(DatabaseSettings(self.endpoints.postgres, "messaging", False)))
-        if send is None:
-            send = KafkaProducer(KafkaSettings(self.endpoints.kafka, iam_authentication=False)).send
+        if start is None:
+            start = KafkaProducer(KafkaSettings(self.endpoints.kafka, iam_authentication=False)).start
         connection = NatsConnection(NatsSettings(nats or self.endpoints.nats, ""))
         return BridgeFromNats(
             self.routes.shards,
             PostgresLeaseStore(self.databases[-1]),
             JetStreamSource(connection),
             InboundRecords(self.routes, f"{self.group}.dlt"),
-            wrap(send) if wrap else send,
+            wrap(start) if wrap else start,
         )
 
     def publish(self, *messages: tuple[str, bytes, dict[str, str]] | tuple[str, bytes]) -> None:
@@ -137,15 +137,20 @@ def until(reached: Callable[[], bool], *, within: float = 20.0) -> Callable[[], 
     return has_time
 
 
-def recording(sent: list[KafkaMessage]) -> Callable[[Send], Send]:
+def recording(sent: list[KafkaMessage]) -> Callable[[Start], Start]:
     """A wrapper that notes what has been acknowledged."""
 
-    def wrap(send: Send) -> Send:
-        def record(messages: Sequence[KafkaMessage]) -> list[bool]:
-            acknowledged = send(messages)
-            sent.extend(message for message, done in zip(messages, acknowledged, strict=True) if done)
-            return acknowledged
+    def wrap(start: Start) -> Start:
+        def start_and_record(messages: Sequence[KafkaMessage]) -> Callable[[], list[bool]]:
+            finish = start(messages)
 
-        return record
+            def finish_and_record() -> list[bool]:
+                acknowledged = finish()
+                sent.extend(message for message, done in zip(messages, acknowledged, strict=True) if done)
+                return acknowledged
+
+            return finish_and_record
+
+        return start_and_record
 
     return wrap

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from eventsplatform.adapters.jetstream import DurableReader
 from eventsplatform.adapters.kafka import KafkaMessage
 from eventsplatform.errors import DependencyUnavailableError
-from eventsplatform.messaging.bridge_from_nats import BridgeFromNats, Send
+from eventsplatform.messaging.bridge_from_nats import BridgeFromNats, Start
 from eventsplatform.messaging.envelope import Message
 from local.engines import Endpoints
 from tests.support.database import administrator
@@ -219,13 +219,13 @@ def test_a_second_holder_waits_until_the_first_has_ended(inbound: Inbound) -> No
     inbound.commands(20)
     ran: list[str] = []
 
-    def beside(send: Send) -> Send:
-        def send_while_another_tries(messages: Sequence[KafkaMessage]) -> list[bool]:
+    def beside(start: Start) -> Start:
+        def start_while_another_tries(messages: Sequence[KafkaMessage]) -> Callable[[], list[bool]]:
             ran.append("first")
-            assert inbound.bridge(send=lambda _: pytest.fail("both hold the lease")).run(once()) == 0
-            return send(messages)
+            assert inbound.bridge(start=lambda _: pytest.fail("both hold the lease")).run(once()) == 0
+            return start(messages)
 
-        return send_while_another_tries
+        return start_while_another_tries
 
     inbound.bridge(wrap=beside).run(until(lambda: position(inbound) == 20))
 
@@ -237,17 +237,17 @@ def test_a_holder_that_was_overtaken_notes_nothing_and_acknowledges_nothing(inbo
     """It slept while it produced: its lease has passed on, and the other one has done the work."""
     inbound.commands(20)
 
-    def overtaken(send: Send) -> Send:
-        def send_late(messages: Sequence[KafkaMessage]) -> list[bool]:
+    def overtaken(start: Start) -> Start:
+        def start_late(messages: Sequence[KafkaMessage]) -> Callable[[], list[bool]]:
             with administrator(inbound.endpoints.postgres) as connection:
                 connection.execute(
                     "UPDATE messaging.bridge_leases SET expires_at = '-infinity' WHERE shard = %s", (inbound.name,)
                 )
             inbound.commands(20, first=20)
             bridge_all(inbound, 40)
-            return send(messages)
+            return start(messages)
 
-        return send_late
+        return start_late
 
     inbound.bridge(wrap=overtaken).run(once())
 
@@ -369,7 +369,7 @@ endpoints = Endpoints(postgres=postgres, redis="", kafka=kafka, nats=nats, opens
 routes, name, dies = Path(sys.argv[4]), sys.argv[5], sys.argv[6]
 inbound = Inbound(endpoints, read_routes(routes, topics={*KNOWN_TOPICS, f"evp-{name}.v1"}), name)
 if dies == "producing":
-    wrap = lambda send: lambda messages: send(messages) and os.kill(os.getpid(), 9)
+    wrap = lambda start: lambda messages: start(messages)() and os.kill(os.getpid(), 9)
 else:
     wrap = None
     advance = PostgresLeaseStore.advance
@@ -467,14 +467,15 @@ def test_what_kafka_does_not_take_is_tried_again_from_there(inbound: Inbound) ->
     inbound.commands(50)
     refused = [7]
 
-    def refuse(send: Send) -> Send:
-        def send_some(messages: Sequence[KafkaMessage]) -> list[bool]:
+    def refuse(start: Start) -> Start:
+        def start_some(messages: Sequence[KafkaMessage]) -> Callable[[], list[bool]]:
             if not refused:
-                return send(messages)
+                return start(messages)
             first = refused.pop()
-            return [*send(messages[:first]), *([False] * (len(messages) - first))]
+            finish = start(messages[:first])
+            return lambda: [*finish(), *([False] * (len(messages) - first))]
 
-        return send_some
+        return start_some
 
     inbound.bridge(wrap=refuse).run(until(lambda: position(inbound) == 50))
 
@@ -486,7 +487,9 @@ def test_a_run_that_ends_with_kafka_gone_fails_and_has_acknowledged_nothing(inbo
     tries = iter(range(3))
 
     with pytest.raises(DependencyUnavailableError):
-        inbound.bridge(send=lambda messages: [False] * len(messages)).run(lambda: next(tries, None) is not None)
+        inbound.bridge(start=lambda messages: lambda: [False] * len(messages)).run(
+            lambda: next(tries, None) is not None
+        )
 
     assert position(inbound) == 0
     bridge_all(inbound, 10)
@@ -498,15 +501,15 @@ def test_a_connection_to_nats_that_breaks_costs_nothing_but_time(inbound: Inboun
     with counting_proxy(inbound.endpoints.nats) as (proxy, url):
         broken: list[bool] = []
 
-        def cut(send: Send) -> Send:
-            def send_and_cut(messages: Sequence[KafkaMessage]) -> list[bool]:
-                acknowledged = send(messages)
+        def cut(start: Start) -> Start:
+            def start_and_cut(messages: Sequence[KafkaMessage]) -> Callable[[], list[bool]]:
+                finish = start(messages)
                 if len(broken) < 3:
                     broken.append(True)
                     proxy.drop_connections()
-                return acknowledged
+                return finish
 
-            return send_and_cut
+            return start_and_cut
 
         started = time.monotonic()
         with suppress(DependencyUnavailableError):  # of the acknowledgement behind the last position

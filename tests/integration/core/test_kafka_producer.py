@@ -9,6 +9,7 @@ from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
 from eventsplatform.config import KafkaSettings
 from local.triggers import ensure_topics
 from tests.support.engines import RunningEngines, engines_running
+from tests.support.kafka import everything_in
 from tests.support.polling import eventually
 
 TOPIC = "letters"
@@ -69,6 +70,28 @@ def test_a_broker_that_dies_while_it_is_sent_to_gets_the_message_when_it_is_back
     kafka.kill("kafka")
 
     assert producer.send(letters("meanwhile")) == [True]
+
+
+def test_what_was_started_is_sent_while_the_caller_does_other_things(
+    kafka: RunningEngines, producer: KafkaProducer
+) -> None:
+    assert producer.send(letters("before")) == [True]
+
+    finish = producer.start(letters("meanwhile"))
+
+    eventually(
+        lambda: everything_in(kafka.endpoints.kafka, TOPIC)[-1].value() == b"meanwhile", what="the started message"
+    )
+    assert finish() == [True]
+
+
+def test_what_was_started_with_a_broker_that_dies_is_sent_again(kafka: RunningEngines, producer: KafkaProducer) -> None:
+    assert producer.send(letters("before")) == [True]
+    kafka.kill("kafka")
+
+    finish = producer.start(letters("one", "two"))
+
+    assert finish() == [True, True]
 
 
 def test_without_a_broker_nothing_is_acknowledged_and_the_call_ends() -> None:

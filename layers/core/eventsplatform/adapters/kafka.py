@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventsplatform.adapters.breakers import breaker
 from eventsplatform.call_policies import CALL_POLICIES
@@ -26,18 +25,13 @@ DEAD_LETTER_BYTES = 1_040_000
 LOSS_NOTICED_WITHIN_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class KafkaMessage:
+class KafkaMessage(NamedTuple):
     """A key or value that is None is Kafka's null. Headers may come in pairs, for one name may come twice."""
 
     topic: str
     key: str | bytes | None
     value: bytes | None
-    headers: Mapping[str, str] | Sequence[tuple[str, str | bytes | None]]
-
-    @property
-    def header_pairs(self) -> list[tuple[str, str | bytes | None]]:
-        return list(self.headers.items() if isinstance(self.headers, Mapping) else self.headers)
+    headers: dict[str, str] | list[tuple[str, str | bytes | None]]
 
 
 def client_configuration(settings: KafkaSettings) -> dict[str, Any]:
@@ -84,29 +78,54 @@ class KafkaProducer:
         A message without a report when the time is up counts as not acknowledged: it may still have
         arrived, so consumers must be idempotent. While Kafka's breaker is open none is sent.
         """
-        require_no_locks("Kafka")
-        acknowledged = [False] * len(messages)
-        try:
-            with breaker("kafka"):
-                self._send(messages, acknowledged, time.monotonic() + timeout_seconds)
-        except DependencyUnavailableError as error:
-            logger.warning("kafka did not take all messages", extra={"error": str(error.__cause__ or error)})
-        return acknowledged
+        return self.start(messages, timeout_seconds=timeout_seconds)()
 
-    def _send(self, messages: Sequence[KafkaMessage], acknowledged: list[bool], deadline: float) -> None:
-        """Raises DependencyUnavailableError when the time is up, or no broker answers in it."""
+    def start(
+        self, messages: Sequence[KafkaMessage], *, timeout_seconds: float = DELIVERY_TIMEOUT_SECONDS
+    ) -> Callable[[], list[bool]]:
+        """As `send`, in two steps: librdkafka sends while the caller does other things, and then asks what this
+        returns, before it starts more. After a failure, and at first, they are sent when it asks.
+        """
+        require_no_locks("Kafka")
+        deadline = time.monotonic() + timeout_seconds
+        acknowledged = [False] * len(messages)
+        session = self._session if breaker("kafka").closed else None
+        if session is not None and session.is_live():
+            session.queue(messages, acknowledged)
+        else:
+            session = None
+
+        def finish() -> list[bool]:
+            try:
+                with breaker("kafka"):
+                    self._finish(session, messages, acknowledged, deadline)
+            except DependencyUnavailableError as error:
+                logger.warning("kafka did not take all messages", extra={"error": str(error.__cause__ or error)})
+            return acknowledged
+
+        return finish
+
+    def _finish(
+        self, session: _Session | None, messages: Sequence[KafkaMessage], acknowledged: list[bool], deadline: float
+    ) -> None:
+        """`session` has been started with. Raises DependencyUnavailableError when the time is up, or no broker answers
+        in it.
+        """
         from confluent_kafka import KafkaException
 
         while True:
-            try:
-                session = self._live_session(deadline)
-            except KafkaException as error:
-                raise DependencyUnavailableError("message broker") from error
-            session.send(messages, acknowledged, deadline)
+            if session is None:
+                try:
+                    session = self._live_session(deadline)
+                except KafkaException as error:
+                    raise DependencyUnavailableError("message broker") from error
+                session.queue(messages, acknowledged)
+            session.wait(deadline)
             if session.live or all(acknowledged):
                 return
             if time.monotonic() > deadline:
                 raise DependencyUnavailableError("message broker")
+            session = None
 
     def _live_session(self, deadline: float) -> _Session:
         """The present session, or the next one when it has ended. Raises KafkaException when no broker answers."""
@@ -145,8 +164,8 @@ class _Session:
         self._producer.poll(0)
         return self.live
 
-    def send(self, messages: Sequence[KafkaMessage], acknowledged: list[bool], deadline: float) -> None:
-        """Send what is not acknowledged yet, and note in `acknowledged` what was when this returns."""
+    def queue(self, messages: Sequence[KafkaMessage], acknowledged: list[bool]) -> None:
+        """Have sent what is not acknowledged yet; `wait` notes in `acknowledged` what was."""
         from confluent_kafka import KafkaException
 
         for index, message in enumerate(messages):
@@ -157,7 +176,7 @@ class _Session:
                     message.topic,
                     key=message.key,
                     value=message.value,
-                    headers=message.header_pairs,
+                    headers=message.headers,  # type: ignore[arg-type]  # dict[str, str] is read here alone
                     on_delivery=self._report(acknowledged, index),
                 )
             except BufferError:
@@ -166,7 +185,9 @@ class _Session:
             except KafkaException as error:
                 # Refused before it was sent (too large): it stays unacknowledged, the others do not wait for it.
                 logger.warning("kafka did not take a message", extra={"error": str(error)})
-        # Reports are taken here: polled for after each message, they more than double the processor time.
+
+    def wait(self, deadline: float) -> None:
+        """For the reports of all. Polled for after each message, they more than double the processor time."""
         while self._producer.flush(LOSS_NOTICED_WITHIN_SECONDS):
             if not self.live or time.monotonic() > deadline:
                 self._give_up()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +21,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from eventsplatform.adapters.jetstream import Delivered
 from eventsplatform.adapters.kafka import KafkaMessage
 from eventsplatform.errors import DependencyUnavailableError
+from eventsplatform.garbage import spare_what_is_loaded
 from eventsplatform.messaging.crossings import Crossings
 from eventsplatform.messaging.inbound_records import InboundRecord, InboundRecords
 from eventsplatform.messaging.routes import Shard
@@ -75,8 +75,8 @@ class Source(Protocol):
         """Read a shard behind the position. Raises DependencyUnavailableError."""
 
 
-# Sends records in order and tells of each whether it was acknowledged.
-Send = Callable[[Sequence[KafkaMessage]], list[bool]]
+# Begins to send records in order. What it returns waits for them, and tells of each whether it was acknowledged.
+Start = Callable[[Sequence[KafkaMessage]], Callable[[], list[bool]]]
 
 
 class BridgeFromNats:
@@ -86,7 +86,7 @@ class BridgeFromNats:
         store: LeaseStore,
         source: Source,
         records: InboundRecords,
-        send: Send,
+        start: Start,
         *,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -94,7 +94,7 @@ class BridgeFromNats:
         self._store = store
         self._source = source
         self._records = records
-        self._send = send
+        self._start = start
         self._pause = pause
         self._holder = uuid.uuid4()
 
@@ -126,9 +126,9 @@ class BridgeFromNats:
             if lease is None:
                 continue
             try:
-                with self._source.open(shard, lease.position) as reader, ThreadPoolExecutor(1, "producing") as pool:
-                    shift = _Shift(shard, lease, reader, self._store, self._records)
-                    yield from shift.batches(lambda records: pool.submit(self._send, records), has_time)
+                with self._source.open(shard, lease.position) as reader:
+                    spare_what_is_loaded()
+                    yield from _Shift(shard, lease, reader, self._store, self._records).batches(self._start, has_time)
             except _LeaseLostError:
                 logger.warning("the lease has passed to another holder", extra={"shard": shard.name})
             finally:
@@ -146,11 +146,11 @@ class _Batch:
 
     last: Delivered
     records: Sequence[InboundRecord]
-    reports: Future[list[bool]]
+    reports: Callable[[], list[bool]]
 
     def done(self) -> list[InboundRecord]:
         """Those, from the first on, that are in Kafka, or left out because they came round."""
-        acknowledged = iter(self.reports.result())
+        acknowledged = iter(self.reports())
         done = []
         for record in self.records:
             if record.kafka is not None and not next(acknowledged):
@@ -173,9 +173,7 @@ class _Shift:
         self._noted_at = time.monotonic()
         self._crossings = Crossings()
 
-    def batches(
-        self, produce: Callable[[Sequence[KafkaMessage]], Future[list[bool]]], has_time: Callable[[], bool]
-    ) -> Iterator[int]:
+    def batches(self, start: Start, has_time: Callable[[], bool]) -> Iterator[int]:
         """How many messages have crossed, batch by batch. Raises _LeaseLostError or DependencyUnavailableError."""
         under_way: _Batch | None = None
         while (goes_on := has_time()) or under_way is not None:
@@ -197,19 +195,19 @@ class _Shift:
             if arrivals:
                 self._taken = max(self._taken, arrivals[-1].sequence)
                 kafka = [record.kafka for record in records if record.kafka is not None]
-                under_way = _Batch(arrivals[-1], records, produce(kafka))
+                under_way = _Batch(arrivals[-1], records, start(kafka))
 
     def _settle(self, batch: _Batch) -> int:
         """Note how far the batch has come, and tell NATS if it is all there."""
         done = batch.done()
         self._note(done[-1].sequence if done else self._position.sequence, pending=batch.last.pending)
         for record in done:
-            if record.message is None:
-                emit_metric("dead_letters_total", 1, topic=self._shard.stream.name)
-            elif record.kafka is None:
-                self._crossings.loop(record.route, record.message)
+            if record.loop is not None:
+                self._crossings.loop(record.route, record.loop)
+            elif record.route:
+                self._crossings.crossed(record.route, record.time)
             else:
-                self._crossings.crossed(record.route, record.message)
+                emit_metric("dead_letters_total", 1, topic=self._shard.stream.name)
         self._crossings.emit()
         if len(done) < len(batch.records):
             raise DependencyUnavailableError("message broker")

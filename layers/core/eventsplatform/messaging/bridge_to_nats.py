@@ -15,6 +15,7 @@ from typing import NamedTuple
 from eventsplatform.adapters.jetstream import BATCH, OrderedPublisher, Publication
 from eventsplatform.adapters.nats import NatsConnection
 from eventsplatform.errors import DependencyUnavailableError, PoisonMessageError
+from eventsplatform.garbage import spare_what_is_loaded
 from eventsplatform.messaging.crossings import Crossings
 from eventsplatform.messaging.envelope import CONTENT_TYPE, Message
 from eventsplatform.messaging.model import Batch, Outcome
@@ -64,6 +65,7 @@ class BridgeToNats:
         if self._publisher is None or not self._publisher.is_live:
             self._publisher = await OrderedPublisher.open(await self._connection.client())
             self._ready.clear()
+            spare_what_is_loaded()
         return self._publisher
 
     async def _forward(self, batch: Batch, publisher: OrderedPublisher, crossings: Crossings) -> Outcome:
@@ -123,7 +125,7 @@ class BridgeToNats:
             stored = await publisher.store([crossing.publication for crossing in part])
             count = crossings.duplicate if stored.are_duplicates else crossings.crossed
             for crossing in part[: stored.count]:
-                count(crossing.route.name, crossing.message)
+                count(crossing.route.name, crossing.message.time)
             if stored.error is not None:
                 self._ready.discard(stream.name)
                 return part[stored.count], stored.error

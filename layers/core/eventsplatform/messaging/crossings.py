@@ -17,13 +17,13 @@ class Crossings:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._seconds: dict[str, list[float]] = defaultdict(list)
 
-    def crossed(self, route: str, message: Message) -> None:
-        """The message is stored on the other side."""
+    def crossed(self, route: str, moment: str) -> None:
+        """A message of this time is stored on the other side."""
         self._counts["bridge_messages_total"][route] += 1
-        if (seconds := _seconds_since(message.time)) is not None:
+        if (seconds := _seconds_since(moment)) is not None:
             self._seconds[route].append(seconds)
 
-    def duplicate(self, route: str, _message: Message) -> None:
+    def duplicate(self, route: str, _moment: str) -> None:
         """The message was stored there already."""
         self._counts["bridge_duplicates_total"][route] += 1
 

@@ -30,12 +30,21 @@ _OWN = _FIELDS | {"dataschema"}
 _MIRRORED = {
     name: f"ce_{name}"
     for name in ("id", "source", "type", "subject", "time", "partitionkey", "traceparent", "sequence", "via", "hops")
-}
+} | {"replayid": "ce_replayid"}
 
 
 def data_schema(message_type: str, version: int) -> str:
     """The name of the schema of our own messages; those of others may name schemas of theirs."""
     return f"urn:events-platform:message:{message_type}:v{version}"
+
+
+def mirrored(envelope: Mapping[str, Any]) -> dict[str, str]:
+    """What of an envelope stands in Kafka's headers as well."""
+    headers = {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION}
+    for name, header in _MIRRORED.items():
+        if value := envelope.get(name):
+            headers[header] = str(value)
+    return headers
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,15 @@ class Message:
     extensions: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self, **changes: Any) -> bytes:
-        """The envelope; `changes` are attributes that are to be others than the message's."""
+        return orjson.dumps(self.envelope(**changes))
+
+    def to_headers(self) -> dict[str, str]:
+        return mirrored(self.envelope())
+
+    def envelope(self, **changes: Any) -> dict[str, Any]:
+        """The event's attributes and data; `changes` are those that are to be others than the message's."""
         message_type = changes.get("type", self.type)
-        envelope: dict[str, Any] = {
+        return {
             "specversion": SPEC_VERSION,
             "id": self.id,
             "source": self.source,
@@ -80,15 +95,6 @@ class Message:
             **changes,
             "data": self.data,
         }
-        return orjson.dumps(envelope)
-
-    def to_headers(self, **changes: Any) -> dict[str, str]:
-        """What stands in Kafka's headers; `changes` as in `to_json`."""
-        attributes = {**self.__dict__, **changes} if changes else self.__dict__
-        headers = {header: str(value) for name, header in _MIRRORED.items() if (value := attributes[name])}
-        if self.replay_id:
-            headers["ce_replayid"] = self.replay_id
-        return {"content-type": CONTENT_TYPE, "ce_specversion": SPEC_VERSION, **headers}
 
     @property
     def happened_at(self) -> datetime:

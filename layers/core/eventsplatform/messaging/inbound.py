@@ -31,7 +31,7 @@ _JSON_TYPE = re.compile(r"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;|$)
 _BINARY = "ce-"
 _USUAL = frozenset(
     {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "partitionkey"}
-    | {"sequence", "traceparent", "data"}
+    | {"sequence", "traceparent", "via", "hops", "data"}
 )
 _SHORT = frozenset({"id", "type", "subject", "partitionkey"})
 _NOT_EMPTY = frozenset({"id", "source", "type", "subject", "partitionkey"})
@@ -49,13 +49,12 @@ def read(stream: str, arrival: Delivered) -> Message:
     """The sender's message, with what the platform adds to it. Raises PoisonMessageError, saying what is wrong."""
     headers = {name.lower(): value for name, value in arrival.headers.items()}
     attributes = _envelope(arrival.data, headers)
+    for attribute, header in _FROM_HEADERS.items():
+        if (text := headers.get(header)) and (attribute != "id" or "id" not in attributes):
+            attributes[attribute] = text
     _check(attributes)
     for name in _OURS.intersection(attributes):
         del attributes[name]
-    for attribute, header in _FROM_HEADERS.items():
-        if (text := headers.get(header)) and (attribute != "id" or "id" not in attributes):
-            _check({attribute: text})
-            attributes[attribute] = text
     if "id" not in attributes:
         attributes["id"] = f"{stream}:{arrival.sequence}"
     if "source" not in attributes:
@@ -101,19 +100,15 @@ def _check(attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
         if isinstance(value, str):
             texts.append(value)
-            if len(value) > ID_MAXIMUM and len(value) > (ID_MAXIMUM if name in _SHORT else TEXT_MAXIMUM):
-                raise PoisonMessageError(f"{name[:40]} has {len(value)} characters, which is too many")
-            if not value and name in _NOT_EMPTY:
-                raise PoisonMessageError(f"{name} is empty")
-        elif name in _NOT_EMPTY:
-            raise PoisonMessageError(f"{name} is no text")
-        elif name != "data" and not (
-            value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**31)
-        ):
-            raise PoisonMessageError(f"{name[:40]} is neither text nor a whole number of 32 bits nor true or false")
+            if not 0 < len(value) <= ID_MAXIMUM:
+                _check_length(name, len(value))
+        elif name != "data":
+            _check_number(name, value)
         if name not in _USUAL and not _ATTRIBUTE.fullmatch(name):
             raise PoisonMessageError(f"{name[:40]!r} is no attribute's name: lower-case letters and digits, 20 at most")
-    if _UNSAFE.search("".join(texts)):
+    text = "".join(texts)
+    # None of what is unsafe is printable, and to ask for that is far quicker.
+    if not text.isprintable() and _UNSAFE.search(text):
         raise PoisonMessageError("there are control characters in an attribute")
     if str(attributes.get("hops", 0)).startswith("-"):
         raise PoisonMessageError("hops is less than 0")
@@ -122,6 +117,21 @@ def _check(attributes: Mapping[str, Any]) -> None:
     content_type = attributes.get("datacontenttype")
     if content_type not in (None, JSON_TYPE) and not _JSON_TYPE.match(str(content_type)):
         raise PoisonMessageError(f"datacontenttype={content_type!r}; allowed: {JSON_TYPE!r}")
+
+
+def _check_length(name: str, length: int) -> None:
+    if length > (ID_MAXIMUM if name in _SHORT else TEXT_MAXIMUM):
+        raise PoisonMessageError(f"{name[:40]} has {length} characters, which is too many")
+    if not length and name in _NOT_EMPTY:
+        raise PoisonMessageError(f"{name} is empty")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Of what is no text."""
+    if name in _NOT_EMPTY:
+        raise PoisonMessageError(f"{name} is no text")
+    if not (value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**31)):
+        raise PoisonMessageError(f"{name[:40]} is neither text nor a whole number of 32 bits nor true or false")
 
 
 def _is_time(value: Any) -> bool:

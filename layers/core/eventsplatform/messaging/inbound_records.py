@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import orjson
+
 from eventsplatform.adapters.jetstream import Delivered
 from eventsplatform.adapters.kafka import MESSAGE_BYTES, KafkaMessage
 from eventsplatform.clock import Clock, utc_now
 from eventsplatform.errors import PoisonMessageError
 from eventsplatform.messaging.dead_letters import dead_letter
-from eventsplatform.messaging.envelope import Message
+from eventsplatform.messaging.envelope import Message, mirrored
 from eventsplatform.messaging.inbound import carried, read
 from eventsplatform.messaging.routes import FromNats, Routes, Shard, values_of
 
 
 class InboundRecord(NamedTuple):
-    """What becomes of an arrival: `kafka` is what to produce, None for a message that came round.
+    """What becomes of an arrival: `kafka` is what to produce, None for a message that came round, which `loop` is.
 
-    `message` is what its sender said; it and the route are None for a dead letter.
+    `route` is empty for a dead letter. `time` is the message's own; the message itself is not kept while it is under
+    way: what it holds are many objects.
     """
 
     sequence: int
     kafka: KafkaMessage | None
     route: str = ""
-    message: Message | None = None
+    time: str = ""
+    loop: Message | None = None
 
 
 class InboundRecords:
@@ -39,9 +43,10 @@ class InboundRecords:
         try:
             route, captures = shard.route(arrival.subject)
             message = read(stream, arrival)
-            looped = self._routes.is_loop(message)
-            kafka = None if looped else self._record(route, captures, arrival, message)
-            return InboundRecord(arrival.sequence, kafka, route.name, message)
+            if self._routes.is_loop(message):
+                return InboundRecord(arrival.sequence, None, route.name, loop=message)
+            kafka = self._record(route, captures, arrival, message)
+            return InboundRecord(arrival.sequence, kafka, route.name, message.time)
         except PoisonMessageError as error:
             letter = dead_letter(
                 self._dead_letters,
@@ -75,16 +80,17 @@ class InboundRecords:
             **self._routes.mark(message),
         }
         told = {} if message.type in (message_type, arrival.subject) else {"sendertype": message.type}
+        envelope = message.envelope(**mark, **told)
         try:
-            value = message.to_json(**mark, **told)
+            value = orjson.dumps(envelope)
         except TypeError as error:
             raise PoisonMessageError(f"nested too deep to be written: {error}") from error
         headers = {
             **carried(arrival.headers),
             **{name: template.fill(lookup) for name, template in route.headers.items()},
-            **message.to_headers(**mark),
+            **mirrored(envelope),
         }
-        size = len(value) + sum(map(len, headers)) + 4 * sum(map(len, headers.values()))
+        size = len(value) + len("".join(headers)) + 4 * len("".join(headers.values()))
         if size > MESSAGE_BYTES:
             raise PoisonMessageError(f"up to {size} bytes; allowed: {MESSAGE_BYTES}")
         return KafkaMessage(route.topic, key, value, headers)

@@ -151,7 +151,7 @@ class Template:
 
     def fill(self, lookup: Lookup) -> str:
         """The text with its values as they are."""
-        return "".join(part if isinstance(part, str) else part.value(lookup) for part in self.parts)
+        return "".join([part if isinstance(part, str) else part.value(lookup) for part in self.parts])
 
     def subject(self, lookup: Lookup) -> str:
         """The subject with its values encoded. Raises ValueError when a value is empty or the subject too long."""

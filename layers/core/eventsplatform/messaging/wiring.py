@@ -72,7 +72,7 @@ def _bridge_from_nats() -> BridgeFromNats:
         PostgresLeaseStore(database()),
         JetStreamSource(nats_connection()),
         InboundRecords(routes, dead_letter_topic(read_setting("CONSUMER_GROUP", str))),
-        kafka_producer().send,
+        kafka_producer().start,
     )
 
 
