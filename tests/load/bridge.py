@@ -1,9 +1,10 @@
 """What the bridge between Kafka and NATS carries each second, beside what carries the same without its guarantees.
 
 Messages of 1 KB, on engines of this benchmark's own. Kafka → NATS is the function's handler in as many processes as the
-machine has cores, each with its share of the partitions, as an event source mapping has environments; NATS → Kafka is
-one process, for a shard is read by one. All guarantees are on: schemas, order, deduplication, loop guard, routes, lease
-and position in Postgres, metrics.
+machine has cores, each with its share of the partitions, as an event source mapping has environments. NATS → Kafka is
+what the function runs, in a process for each of two shards, as it has two schedules where one is not enough: each half
+of the subjects in its order (`bridge_routes.yaml`). All guarantees are on: schemas, order, deduplication, loop guard,
+routes, lease and position in Postgres, metrics.
 
 References, in turns with it: librdkafka and nats-py in the same number of processes doing no more than copying, with
 acknowledgements; mq-bridge (a Rust core, on all cores) as it is fastest, in batches, where what was refused is stored
@@ -33,7 +34,7 @@ from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 
 from eventsplatform.messaging.model import INBOUND_TOPIC, TOPICS
-from eventsplatform.messaging.routes_file import platform_routes
+from eventsplatform.messaging.routes_file import platform_routes, read_routes
 from eventsplatform.messaging.streams import ensure_stream
 from eventsplatform.operations.migrate import migrate
 from local.engines import Endpoints
@@ -47,6 +48,7 @@ from tests.support.lambda_events import event_data, message
 from tests.support.polling import eventually
 
 PARTITIONS = 4
+SHARDS = ("north", "south")
 ENTITIES = 500
 BYTES = 1_024
 ARRIVES_WITHIN_SECONDS = 120.0
@@ -55,6 +57,7 @@ OF_MQ_BRIDGE = 1.0
 
 BRIDGE, BARE = "the bridge", "bare librdkafka and nats-py"
 MQ_BRIDGE, SAFE_MQ_BRIDGE = "mq-bridge", "mq-bridge, keeping order and no repeats"
+ON_ALL_CORES = frozenset({MQ_BRIDGE, SAFE_MQ_BRIDGE})
 TO_NATS: dict[str, Contestant] = {
     BRIDGE: copying.bridge_to_nats,
     BARE: copying.copy_to_nats,
@@ -114,15 +117,15 @@ def _fill_topic(kafka: str, count: int) -> None:
 async def _fill_stream(url: str, count: int) -> None:
     client = await nats.connect(url)
     jetstream = client.jetstream()
-    await ensure_stream(jetstream, platform_routes().streams["INBOUND"])
+    await ensure_stream(jetstream, read_routes(copying.SHARDED_ROUTES).streams[copying.STREAM])
     for first in range(0, count, 500):
         under_way = []
         for number in range(first, min(first + 500, count)):
             sent = replace(message(number), id=f"command-{number}", type="partner.told", source="/partners/bench")
             padding = "x" * max(0, BYTES - len(sent.to_json()))
             content = replace(sent, data=event_data(number, description=padding)).to_json()
-            subject, headers = f"inbound.tests.told.{number % ENTITIES}", {"Nats-Msg-Id": sent.id}
-            under_way.append(await jetstream.publish_async(subject, content, headers=headers))
+            subject = f"inbound.{SHARDS[number % len(SHARDS)]}.told.{number % ENTITIES}"
+            under_way.append(await jetstream.publish_async(subject, content, headers={"Nats-Msg-Id": sent.id}))
         await asyncio.gather(*under_way)
     await client.close()
 
@@ -144,7 +147,7 @@ async def _carry_to_nats(
     async def stored() -> int:
         return int((await jetstream.stream_info(stream)).state.messages)
 
-    processes = 1 if name in (MQ_BRIDGE, SAFE_MQ_BRIDGE) else min(PARTITIONS, os.cpu_count() or 1)
+    processes = 1 if name in ON_ALL_CORES else min(PARTITIONS, os.cpu_count() or 1)
     lanes = [
         Lane(
             endpoints.kafka,
@@ -181,8 +184,8 @@ async def _forget_consumers(url: str) -> None:
     """So that the next one reads from the stream's beginning, whatever it calls its own."""
     client = await nats.connect(url)
     jetstream = client.jetstream()
-    for consumer in await jetstream.consumers_info("INBOUND"):
-        await jetstream.delete_consumer("INBOUND", consumer.name)
+    for consumer in await jetstream.consumers_info(copying.STREAM):
+        await jetstream.delete_consumer(copying.STREAM, consumer.name)
     await client.close()
 
 
@@ -192,8 +195,12 @@ def _carry_from_nats(endpoints: Endpoints, name: str, contestant: Contestant, co
     ensure_topics(endpoints.kafka, [topic], partitions=PARTITIONS)
     with psycopg.connect(endpoints.postgres, autocommit=True) as connection:
         connection.execute("TRUNCATE messaging.bridge_leases")
-    lane = Lane(endpoints.kafka, endpoints.nats, endpoints.postgres, "inbound", topic, (), count)
-    contest = _Contest(contestant, [lane])
+    sources = ["inbound.>"] if name in ON_ALL_CORES else [f"inbound.{shard}.>" for shard in SHARDS]
+    lanes = [
+        Lane(endpoints.kafka, endpoints.nats, endpoints.postgres, source, topic, (), count // len(sources))
+        for source in sources
+    ]
+    contest = _Contest(contestant, lanes)
     arrivals = _Arrivals(endpoints.kafka, topic)
     try:
         contest.begin()

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import nats
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -30,16 +32,19 @@ from eventsplatform.messaging.bridge_repository import PostgresLeaseStore
 from eventsplatform.messaging.bridge_to_nats import BridgeToNats
 from eventsplatform.messaging.inbound_records import InboundRecords
 from eventsplatform.messaging.jetstream_source import JetStreamSource
-from eventsplatform.messaging.routes_file import platform_routes
+from eventsplatform.messaging.routes_file import platform_routes, read_routes
 from tests.support import lambda_events
 
 FETCHED_AT_ONCE = 500
+STREAM = "INBOUND"
+# The stream's subjects in two halves, a shard for each.
+SHARDED_ROUTES = Path(__file__).with_name("bridge_routes.yaml")
 _REQUIRED = ("specversion", "id", "source", "type")
 
 
 @dataclass(frozen=True)
 class Lane:
-    """What to carry: `count` messages of these partitions, or of the stream, and to where."""
+    """What to carry: `count` messages of these partitions of a topic, or of these subjects, and to where."""
 
     kafka: str
     nats: str
@@ -193,21 +198,26 @@ def _run_routes(configurations: Sequence[dict[str, Any]], pipe: Pipe) -> None:
 
 
 def bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
-    """What the deployed function runs, under its lease in Postgres."""
+    """What the deployed function runs: a shard that nobody else has, under its lease in Postgres."""
     database = Database(DatabaseSettings(lane.postgres, "messaging", False))
     producer = KafkaProducer(KafkaSettings(lane.kafka, iam_authentication=False))
     produced = 0
 
-    def send(messages: Sequence[KafkaMessage]) -> list[bool]:
-        nonlocal produced
-        acknowledged = producer.send(messages)
-        produced += sum(acknowledged)
-        return acknowledged
+    def start(messages: Sequence[KafkaMessage]) -> Callable[[], list[bool]]:
+        finish = producer.start(messages)
+
+        def count() -> list[bool]:
+            nonlocal produced
+            acknowledged = finish()
+            produced += sum(acknowledged)
+            return acknowledged
+
+        return count
 
     source = JetStreamSource(NatsConnection(NatsSettings(lane.nats, "")))
-    routes = platform_routes()
+    routes = read_routes(SHARDED_ROUTES)
     records = InboundRecords(routes, "bench.dlt")
-    bridge = BridgeFromNats(routes.shards, PostgresLeaseStore(database), source, records, send)
+    bridge = BridgeFromNats(routes.shards, PostgresLeaseStore(database), source, records, start)
     producer.send([])
     ready(pipe)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -221,7 +231,7 @@ def copy_from_nats(lane: Lane, pipe: Pipe) -> None:
         client = await nats.connect(lane.nats)
         config = ConsumerConfig(ack_policy=AckPolicy.ALL, max_ack_pending=4 * FETCHED_AT_ONCE)
         subscription = await client.jetstream().pull_subscribe(
-            f"{lane.source}.>", durable=f"bench-{lane.target}", stream=lane.source.upper(), config=config
+            lane.source, durable=f"bench-{uuid4().hex[:8]}", stream=STREAM, config=config
         )
         producer = Producer({"bootstrap.servers": lane.kafka, "acks": "all", "linger.ms": 2})
         producer.list_topics(timeout=10)
@@ -241,19 +251,14 @@ def copy_from_nats(lane: Lane, pipe: Pipe) -> None:
 
 def mq_bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
     """mq-bridge as it is fastest: with its durable consumer, and each message keyed by its place in the stream."""
-    source = {"url": lane.nats, "subject": f"{lane.source}.>", "stream": lane.source.upper()}
+    source = {"url": lane.nats, "subject": lane.source, "stream": STREAM}
     target = {"url": lane.kafka, "topic": lane.target}
     _run_routes([{"input": {"nats": source}, "output": {"kafka": target}, "batch_size": 500}], pipe)
 
 
 def safe_mq_bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
     """mq-bridge as it keeps order by subject and knows in PostgreSQL what it has carried; looking at it, too."""
-    source = {
-        "url": lane.nats,
-        "subject": f"{lane.source}.>",
-        "stream": lane.source.upper(),
-        "source_metadata": True,
-    }
+    source = {"url": lane.nats, "subject": lane.source, "stream": STREAM, "source_metadata": True}
     target = {
         "url": lane.kafka,
         "topic": lane.target,
