@@ -36,6 +36,7 @@ from websockets.sync.client import ClientConnection, connect
 from eventsplatform.clock import rfc3339, utc_now
 from local.engines.engines import ENGINES
 from local.verification import Difference, verify
+from tests.support.killing import frozen
 from tests.support.leaks import UsedSecrets, leaks
 from tests.support.polling import eventually
 
@@ -287,17 +288,9 @@ class RunningPlatform:
 
     @contextmanager
     def engine_frozen(self, name: str) -> Iterator[None]:
-        """SIGSTOP for all processes of an engine: it keeps its connections and answers nothing, until the end."""
-        process = self.processes()[name]
-        family = [process, *process.children(recursive=True)]
-        for member in family:
-            member.suspend()
-        try:
+        """An engine that keeps its connections and answers nothing, until the end."""
+        with frozen(self.processes()[name]):
             yield
-        finally:
-            for member in family:
-                with suppress(psutil.NoSuchProcess):
-                    member.resume()
 
     def family(self) -> list[psutil.Process]:
         """The platform's process and every process below it."""
