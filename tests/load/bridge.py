@@ -33,7 +33,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 
-from eventsplatform.messaging.model import INBOUND_TOPIC, TOPICS
+from eventsplatform.messaging.model import TOPICS
 from eventsplatform.messaging.routes_file import platform_routes, read_routes
 from eventsplatform.messaging.streams import ensure_stream
 from eventsplatform.operations.migrate import migrate
@@ -190,8 +190,8 @@ async def _forget_consumers(url: str) -> None:
 
 
 def _carry_from_nats(endpoints: Endpoints, name: str, contestant: Contestant, count: int, measured: Measured) -> None:
-    """Into a topic that is empty at first; the bridge's, too, from its beginning."""
-    topic = INBOUND_TOPIC if name == BRIDGE else f"bench-{uuid4().hex[:8]}"
+    """Into a topic that is empty at first."""
+    topic = f"bench-{uuid4().hex[:8]}"
     ensure_topics(endpoints.kafka, [topic], partitions=PARTITIONS)
     with psycopg.connect(endpoints.postgres, autocommit=True) as connection:
         connection.execute("TRUNCATE messaging.bridge_leases")

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -214,11 +214,14 @@ def bridge_from_nats(lane: Lane, pipe: Pipe) -> None:
 
         return count
 
-    source = JetStreamSource(NatsConnection(NatsSettings(lane.nats, "")))
+    connection = NatsConnection(NatsSettings(lane.nats, ""))
     routes = read_routes(SHARDED_ROUTES)
+    routes = replace(routes, from_nats=tuple(replace(each, topic=lane.target) for each in routes.from_nats))
     records = InboundRecords(routes, "bench.dlt")
-    bridge = BridgeFromNats(routes.shards, PostgresLeaseStore(database), source, records, start)
+    bridge = BridgeFromNats(routes.shards, PostgresLeaseStore(database), JetStreamSource(connection), records, start)
     producer.send([])
+    database.fetch_one("SELECT 1")
+    connection.ping()
     ready(pipe)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         bridge.run(lambda: produced < lane.count)
