@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -352,6 +353,12 @@ def test_a_position_that_was_set_back_brings_everything_behind_it_again(inbound:
     bridge_all(inbound, 4)
 
     assert sorted(chain(*inbound.numbers().values())) == sorted([*range(10), *range(6, 10)])
+
+
+def test_the_collector_is_spared_what_was_loaded_before_the_first_message(inbound: Inbound) -> None:
+    inbound.bridge().run(once())
+
+    assert gc.get_freeze_count() > 10_000
 
 
 # What fails in between ----------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer
 
+from eventsplatform.adapters import breakers
+from eventsplatform.adapters.breakers import breaker
 from eventsplatform.adapters.kafka import KafkaMessage, KafkaProducer
+from eventsplatform.call_policies import CALL_POLICIES
 from eventsplatform.config import KafkaSettings
+from eventsplatform.errors import DependencyUnavailableError
 from local.triggers import ensure_topics
 from tests.support.engines import RunningEngines, engines_running
 from tests.support.kafka import everything_in
@@ -92,6 +97,19 @@ def test_what_was_started_with_a_broker_that_dies_is_sent_again(kafka: RunningEn
     finish = producer.start(letters("one", "two"))
 
     assert finish() == [True, True]
+
+
+def test_while_kafka_s_breaker_is_open_nothing_is_started(kafka: RunningEngines, producer: KafkaProducer) -> None:
+    assert producer.send(letters("before")) == [True]
+
+    for _ in range(CALL_POLICIES["kafka"].opens_after):
+        with suppress(DependencyUnavailableError), breaker("kafka"):
+            raise DependencyUnavailableError("message broker")
+    assert producer.start(letters("refused"))() == [False]
+
+    breakers.forget()
+    assert producer.send(letters("after")) == [True]
+    assert [record.value() for record in everything_in(kafka.endpoints.kafka, TOPIC)][-2:] == [b"before", b"after"]
 
 
 def test_without_a_broker_nothing_is_acknowledged_and_the_call_ends() -> None:
