@@ -81,7 +81,7 @@ class Measured:
 
 
 async def bench(run: Run) -> None:
-    count, rounds = (4_000, 1) if run.quick else (20_000, 3)
+    count, rounds = (4_000, 1) if run.quick else (40_000, 3)
     with engines_running(run.directory / "bridge", only=frozenset({"kafka", "nats", "postgres"})) as running:
         endpoints = running.endpoints
         await asyncio.to_thread(migrate, endpoints.postgres)
