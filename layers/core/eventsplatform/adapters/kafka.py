@@ -96,6 +96,7 @@ class KafkaProducer:
             session = None
 
         def finish() -> list[bool]:
+            require_no_locks("Kafka")
             try:
                 with breaker("kafka"):
                     self._finish(session, messages, acknowledged, deadline)
