@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from local.application import Function, function_arn
@@ -71,6 +71,9 @@ class LambdaApi:
                     raise LambdaError(400, "InvalidParameterValueException", f"Invalid invocation type: {other}")
         except LambdaError as error:
             return error.response()
+        except ClientDisconnect:
+            # Whoever asked has died while it did: there is nobody to read an answer, and nothing to be done.
+            return Response(status_code=400)
 
     async def get_function(self, request: Request) -> Response:
         try:

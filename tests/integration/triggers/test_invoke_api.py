@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from local.application import Application, function_arn
+from local.control_plane.lambda_api import LambdaApi
 from local.engines import Endpoints
+from local.triggers import AsyncInvocations
+from local.triggers.invoking import Invoker
 from tests.integration.triggers.platform import Platform, Recorder, platform
 from tests.support.polling import eventually
 
@@ -66,6 +73,16 @@ def test_an_unknown_function_is_resource_not_found(running: Platform) -> None:
 
     with pytest.raises(client.exceptions.ResourceNotFoundException, match=r"Function not found: .*:function:Nobody"):
         client.invoke(FunctionName="Nobody")
+
+
+def test_who_dies_while_it_asks_leaves_nothing_behind(recorders: dict[str, Recorder]) -> None:
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    api = LambdaApi({"Echo": recorders["Echo"].function}, cast(Invoker, None), cast(AsyncInvocations, None))
+    scope = {"type": "http", "path_params": {"name": "Echo"}, "headers": [], "query_string": b""}
+
+    assert asyncio.run(api.invoke(Request(scope, gone))).status_code == 400
 
 
 def test_a_function_at_its_reserved_concurrency_is_throttled(running: Platform, recorders: dict[str, Recorder]) -> None:
