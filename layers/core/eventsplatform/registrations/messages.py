@@ -12,7 +12,6 @@ from typing import Literal, get_args
 from eventsplatform.messaging.envelope import Message
 from eventsplatform.messaging.model import Change
 from eventsplatform.messaging.schemas import Schema, asked, told
-from eventsplatform.observability import emit_metric
 from eventsplatform.registrations.model import Counts, Registration
 
 Happening = Literal["created", "waitlisted", "offered", "cancelled"]
@@ -53,8 +52,6 @@ def registration_changed(
     )
 
 
-def count_changes(messages: Sequence[Message]) -> None:
-    """Count what has become of registrations, by status: as the topic tells, where nothing is that was rolled back."""
-    statuses = Counter(message.data["status"] for message in messages if message.domain == "registrations")
-    for status, count in statuses.items():
-        emit_metric("event_registrations_total", count, status=status)
+def counted_by_status(messages: Sequence[Message]) -> Counter[str]:
+    """What has become of registrations: as the topic tells, where nothing is that was rolled back."""
+    return Counter(message.data["status"] for message in messages if message.domain == "registrations")
