@@ -110,12 +110,15 @@ class Bus:
         self._runner.run(self._client.flush())
 
     def seen(self) -> list[tuple[str, dict[str, str], bytes]]:
-        """What has come since the last look, less what JetStream and its clients say among each other."""
+        """What has come since the last look, less what JetStream and its clients say among each other.
+
+        A pull request of another test goes on for some seconds after it, with heartbeats and a status at its end.
+        """
         self._runner.run(self._client.flush())
         found = []
         while self._subscription.pending_msgs:
             got = self._runner.run(self._subscription.next_msg())
-            if not got.subject.startswith(("$JS", "_R_")):
+            if not got.subject.startswith(("$JS", "_R_")) and "Status" not in (got.headers or {}):
                 found.append((got.subject, dict(got.headers or {}), got.data))
         return found
 
