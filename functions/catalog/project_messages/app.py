@@ -16,7 +16,7 @@ def handler(messages: Sequence[Message]) -> int:
     living = [each for each in messages if each.domain == "users" and each.type != "users.deleted"]
     if living:
         users = [message.read(UserSummary.model_validate) for message in living]
-        provide(Organizers).learn_all((user.id, user.name, user.version) for user in users)
+        provide(Organizers).learn((user.id, user.name, user.version) for user in users)
     for message in messages:
         if message.type == "users.deleted":
             erased = message.read(ErasedUser.model_validate)

@@ -60,7 +60,7 @@ def email() -> str:
 @pytest.fixture
 def ada(running: People, migrated_database: str, email: str) -> int:
     user_id = add_user(migrated_database, email=email, name=NAME)
-    running.organizers.learn(user_id, NAME, 1)
+    running.organizers.learn([(user_id, NAME, 1)])
     return user_id
 
 
@@ -200,7 +200,7 @@ def test_a_new_name_goes_out_with_each_published_event(
     published = others.published_event(ada)
     draft = others.catalog.create(event_in(), caller(ada)).id
 
-    running.organizers.learn(ada, "Ada Byron", 2)
+    running.organizers.learn([(ada, "Ada Byron", 2)])
 
     assert others.catalog.describe(published).organizer.name == "Ada Byron"
     *_, told = messages_about(migrated_database, "event", published)
@@ -239,7 +239,7 @@ def name_in_search(url: str, running: People, organizer_id: int, store: Callable
         patch.setattr(PostgresCatalog, "set_status", slowly)
         publishing.start()
         assert found.wait(10)
-        running.organizers.learn(organizer_id, "Ada Byron", 2)
+        running.organizers.learn([(organizer_id, "Ada Byron", 2)])
         learned.set()
         publishing.join()
     database.close()
@@ -280,7 +280,7 @@ def test_what_is_no_new_name_makes_no_new_version(
 ) -> None:
     published = others.published_event(ada)
 
-    running.organizers.learn(ada, name, version)
+    running.organizers.learn([(ada, name, version)])
 
     assert len(messages_about(migrated_database, "event", published)) == 2
 

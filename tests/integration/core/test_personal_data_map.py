@@ -407,7 +407,7 @@ def somebody(running: People, others: Services, migrated_database: str) -> Someb
             """,
         ):
             connection.execute(statement, known)
-    running.organizers.learn(user_id, f"{marker} name", 1)
+    running.organizers.learn([(user_id, f"{marker} name", 1)])
     running.profiles.change(AccountPatch.model_validate({"profile": {"bio": f"{marker} bio"}}), caller(user_id))
     published = others.published_event(user_id)
     draft = others.catalog.create(

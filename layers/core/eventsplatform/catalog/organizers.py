@@ -49,12 +49,11 @@ class Organizers:
         self._work = work
         self._clock = clock
 
-    def learn(self, user_id: int, name: str, version: int) -> None:
-        """Project a user's name. A new one goes out with each published event, for it is part of them."""
-        self.learn_all([(user_id, name, version)])
+    def learn(self, users: Iterable[tuple[int, str, int]]) -> None:
+        """Project users' names, each with its version, in one transaction.
 
-    def learn_all(self, users: Iterable[tuple[int, str, int]]) -> None:
-        """The same for many, each with a name and a version, in one transaction."""
+        A new name goes out with each published event of theirs, for it is part of them.
+        """
         with self._work() as (store, outbox):
             for user_id, name, version in users:
                 if store.put_user(user_id, name, version):
