@@ -69,9 +69,11 @@ class Message:
     extensions: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self, **changes: Any) -> bytes:
+        """The envelope as it is sent; `changes` as in `envelope`."""
         return orjson.dumps(self.envelope(**changes))
 
     def to_headers(self) -> dict[str, str]:
+        """What stands in Kafka's headers."""
         return mirrored(self.envelope())
 
     def envelope(self, **changes: Any) -> dict[str, Any]:
